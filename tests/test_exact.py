@@ -1,0 +1,88 @@
+"The backtracking step against two other implementations of it, and metrics at the size the papers use."
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gan_influence.all import (FCGAN, DCGAN, GAN, SGD, Adam, Batch, Normal2D, backtrack, flatten, influence, map_tensors, Metric,
+                               own_gradients_functional, train)
+
+
+def random_step(nets, shape, z_dim, **kwargs):
+    "A GAN, a state, a batch, its weights and an adjoint, all random"
+    rng = torch.Generator().manual_seed(0)
+    normal = lambda *s: torch.randn(*s, dtype=torch.float64, generator=rng)
+    gan = GAN(*nets, z_dim=z_dim, **kwargs)
+    s = gan.start()
+    return gan, s, Batch(0, torch.arange(6), normal(6, *shape), normal(6, z_dim)), torch.ones(6, dtype=torch.float64), map_tensors(lambda p: normal(*p.shape), s)
+
+
+def close(a, b, eps=1e-10):
+    for k, v in flatten(a).items(): torch.testing.assert_close(v, flatten(b)[k], rtol=eps, atol=eps * flatten(b)[k].abs().max().item() + 1e-14)
+
+
+@pytest.mark.parametrize('alternating', [False, True])
+@pytest.mark.parametrize('opt', [SGD, lambda lr: Adam(lr, (.5, .9), 1e-3)])
+@pytest.mark.parametrize('nets', ['fc', 'dc'])
+def test_backtrack_is_the_vjp_by_torch_func(nets, opt, alternating):
+    "Ours runs torch.autograd twice; torch.func's vjp of the functional step is another way to the same"
+    networks, shape, z_dim = (FCGAN(), (2,), 10) if nets == 'fc' else (DCGAN(width=3, dtype=torch.float64), (1, 28, 28), 32)
+    gan, s, b, w, u = random_step(networks, shape, z_dim, opt_g=opt(.05), opt_d=opt(.2), l2_g=.02, l2_d=.05, alternating=alternating)
+    [ours], score = backtrack(gan, [u], s, b, w)
+    _, pull = torch.func.vjp(lambda s, w: gan.step(s, b, w, own_gradients_functional), s, w)
+    theirs, dw = pull(u)
+    close(ours, theirs)
+    torch.testing.assert_close(score[0], -dw, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize('alternating', [False, True])
+def test_backtrack_is_the_papers_transpose_with_the_right_rates(alternating):
+    "The adjoint of Paper 1 derived by hand, each loss's terms at its own player's rate, both schemes"
+    rate_g, rate_d = .05, .2
+    gan, s, b, w, u = random_step(FCGAN(), (2,), 10, opt_g=SGD(rate_g), opt_d=SGD(rate_d), alternating=alternating)
+    [ours], score = backtrack(gan, [u], s, b, w)
+
+    g, d = ({k: p.clone().requires_grad_() for k, p in q.items()} for q in (s.g, s.d))
+    def inner(loss, params, v): return sum((x * v[k]).sum() for x, k in zip(torch.autograd.grad(loss, list(params.values()), create_graph=True), params))
+    def pulled(scalar, params): return dict(zip(params, torch.autograd.grad(scalar, list(params.values()), retain_graph=True, materialize_grads=True)))
+    loss_d = lambda g, d: gan.loss_d(d, gan.generate(g, b.z), b.x, w)
+    loss_g = lambda g, d: gan.loss_g(g, d, gan.generate(g, b.z))
+    ug, ud = u.g, u.d
+    if alternating:  # the generator moved last, at the new discriminator: undo it first
+        new_d = {k: (p - rate_d * x).detach().requires_grad_() for (k, p), x in zip(d.items(), torch.autograd.grad(loss_d(g, d), list(d.values())))}
+        sg = rate_g * inner(loss_g(g, new_d), g, ug)
+        ug, ud = {k: ug[k] - v for k, v in pulled(sg, g).items()}, {k: ud[k] - v for k, v in pulled(sg, new_d).items()}
+        sd = rate_d * inner(loss_d(g, d), d, ud)
+        expected_g, expected_d = ({k: v[k] - x for k, x in pulled(sd, q).items()} for q, v in ((g, ug), (d, ud)))
+    else:
+        both = rate_g * inner(loss_g(g, d), g, ug) + rate_d * inner(loss_d(g, d), d, ud)
+        expected_g, expected_d = ({k: v[k] - x for k, x in pulled(both, q).items()} for q, v in ((g, ug), (d, ud)))
+    close({'g': ours.g, 'd': ours.d}, {'g': expected_g, 'd': expected_d})
+    per_instance = []
+    for x in b.x:  # the published loop: one gradient per instance
+        real = F.softplus(-gan.judge(d, x[None])).sum()
+        per_instance.append(rate_d / 6 * inner(real, d, ud).item())
+    torch.testing.assert_close(score[0], torch.tensor(per_instance, dtype=torch.float64), rtol=1e-10, atol=1e-13)
+
+
+def test_all_of_ten_thousand_by_ten_thousand_fits_in_two_gigabytes():
+    "Value and gradient, through the generator, in a process of its own"
+    code = ('import resource, torch; from gan_influence.all import *; from gan_influence.influence import gradient\n'
+            "data = Normal2D(10, 10_000, 10_000); gan = GAN(*FCGAN(), z_dim=10)\n"
+            'gradient(ALL(data.valid), Model(gan, gan.start())); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2_000_000
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.cuda
+def test_a_gpu_scores_as_the_cpu_does():
+    data = Normal2D(200, 10, 10).train
+    scores = {}
+    for device in ('cpu', 'cuda'):
+        gan = GAN(*FCGAN(), z_dim=10, opt_g=SGD(.05), opt_d=SGD(.02))
+        run = train(gan, data, 3, 20, device=device)
+        scores[device] = influence(run, Metric(lambda G, D: G(G.latents(50, 0)).square().mean(), 'square', True)).values
+    torch.testing.assert_close(scores['cuda'], scores['cpu'], rtol=1e-8, atol=1e-12)

@@ -1,0 +1,94 @@
+"What a kill, a full disk or a damaged file may cost: one clear error, and no finished epoch."
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from gan_influence.all import FCGAN, GAN, SGD, ALL, Normal2D, Run, RunError, flatten, influence, retrain, train
+
+SETUP = ('from gan_influence.all import *; import sys\n'
+         'gan = GAN(*FCGAN(), z_dim=10, opt_g=SGD(.02), opt_d=SGD(.02)); data = Normal2D(1000, 50, 50)\n')
+
+
+def setup():
+    return GAN(*FCGAN(), z_dim=10, opt_g=SGD(.02), opt_d=SGD(.02)), Normal2D(1000, 50, 50)
+
+
+def files(path): return {p.relative_to(path): p.read_bytes() for p in sorted(path.rglob('*')) if p.is_file()}
+
+
+def same(a, b): return all(torch.equal(p, q) for p, q in zip(flatten(a).values(), flatten(b).values()))
+
+
+def test_a_killed_training_continues_to_the_same_bits(tmp_path):
+    gan, data = setup()
+    train(gan, data.train, 40, 20, path=tmp_path/'whole')
+    command = [sys.executable, '-c', SETUP + "train(gan, data.train, 40, 20, path=sys.argv[1])", str(tmp_path/'killed')]
+    survived = []
+    for wait in (.0, .13, .29):
+        process = subprocess.Popen(command)
+        while process.poll() is None and not (tmp_path/'killed'/'run.json').exists(): time.sleep(.01)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL); process.wait()
+        survived.append(Run.open(tmp_path/'killed', gan, data.train).epochs)
+    assert survived == sorted(survived) and survived[0] < 40
+    subprocess.run(command, check=True)
+    killed, whole = (Run.open(tmp_path/n, gan, data.train) for n in ('killed', 'whole'))
+    for e in range(41): assert same(killed.state(e), whole.state(e))
+    assert killed.history == whole.history
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_finished(tmp_path, monkeypatch):
+    gan, data = setup()
+    train(gan, data.train, 2, 20, path=tmp_path/'run')
+    before = files(tmp_path)
+    def full(_): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(RunError, match='No space left on device.*Free some space'): train(gan, data.train, 4, 20, path=tmp_path/'run')
+    assert files(tmp_path) == before
+    monkeypatch.undo()
+    assert same(train(gan, data.train, 4, 20, path=tmp_path/'run').state(), train(gan, data.train, 4, 20).state())
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'changed', 'missing', 'another state', 'record truncated', 'record of something else', 'record missing'])
+def test_a_damaged_run_is_named_and_never_used(tmp_path, damage):
+    gan, data = setup()
+    path = tmp_path/'run'
+    train(gan, data.train, 3, 20, path=path)
+    state, record = path/'states'/'epoch-00002.safetensors', path/'run.json'
+    content = state.read_bytes()
+    if damage == 'truncated': state.write_bytes(content[:len(content) // 2])
+    if damage == 'changed': state.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    if damage == 'missing': state.unlink()
+    if damage == 'another state': state.write_bytes((path/'states'/'epoch-00001.safetensors').read_bytes())
+    if damage == 'record truncated': record.write_text(record.read_text()[:100])
+    if damage == 'record of something else': record.write_text('[]')
+    if damage == 'record missing': record.unlink()
+    before = files(path)
+    with pytest.raises(RunError, match='run.json' if 'record' in damage else 'epoch-00002') as e:
+        influence(Run.open(path, gan, data.train), ALL(data.valid), epochs=1)
+    assert '\n' not in str(e.value) and files(path) == before
+
+
+def test_bad_input_leaves_the_run_directory_as_it_was(tmp_path):
+    gan, data = setup()
+    path = tmp_path/'run'
+    run = train(gan, data.train, 2, 20, path=path)
+    before, other = files(path), Normal2D(1000, 50, 50, seed=1)
+    nan = data.train.clone(); nan[5] = torch.nan
+    for what, call in {
+            'not the one the run was trained on': lambda: Run.open(path, gan, other.train),
+            'not the one': lambda: train(gan, other.train, 2, 20, path=path),
+            'does not depend on the generator': lambda: influence(run, lambda G, D: torch.ones(())),
+            '2 logged epochs, 3 were asked for': lambda: influence(run, ALL(data.valid), epochs=3),
+            'choose bs from 1 to 1000': lambda: train(gan, data.train, 2, 1001, path=path),
+            'NaN or infinity, the first at index 5': lambda: train(gan, nan, 2, 20, path=path),
+            'from 0 to 999': lambda: retrain(run, without=[1000])}.items():
+        with pytest.raises(ValueError, match=what) as e: call()
+        assert '\n' not in str(e.value)
+    assert files(path) == before
