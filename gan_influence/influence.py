@@ -6,12 +6,11 @@
 __all__ = ['backtrack', 'gradient', 'Scores', 'influence', 'named']
 
 # %% ../nbs/07_influence.ipynb #fd868a90
-import io, json
+import csv, io, json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -115,10 +114,12 @@ class Scores:
     def load(cls, path: str | Path, data: torch.Tensor | None = None) -> 'Scores':
         "Read what `save` wrote; `data` are the training instances, if pictures are wanted"
         try:
-            about, table = json.loads(read_file(f'{path}.json')), pd.read_csv(io.BytesIO(read_file(path)), float_precision='round_trip')
-            return cls(torch.tensor(table[list(about['metrics'])].to_numpy(np.float64)), about['metrics'], torch.tensor(table['traced'].to_numpy(bool)), about['epochs'], data)
+            about, rows = json.loads(read_file(f'{path}.json')), list(csv.DictReader(io.StringIO(read_file(path).decode())))
+            if not rows: raise ValueError('it has no rows')
+            values = torch.tensor([[float(r[k]) for k in about['metrics']] for r in rows], dtype=torch.float64)
+            return cls(values, about['metrics'], torch.tensor([r['traced'] == 'True' for r in rows]), about['epochs'], data)
         except RunError: raise
-        except (KeyError, ValueError) as e: raise RunError(f'{path} is no table of scores ({e}). Score the run again.') from e
+        except (KeyError, TypeError, ValueError) as e: raise RunError(f'{path} is no table of scores ({e}). Score the run again.') from e
 
 # %% ../nbs/07_influence.ipynb #eb321cf1
 def influence(

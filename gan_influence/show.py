@@ -43,7 +43,7 @@ def plot_points(
     shown = torch.arange(len(x))[scores.traced][:n]
     extent = [(x[:, i].min().item() - .5, x[:, i].max().item() + .5) for i in (0, 1)]
     fig, ax = plt.subplots(figsize=(5, 4), layout='constrained')
-    dots = ax.scatter(*x[shown].T, c=rank[shown], s=5, cmap='RdYlBu', alpha=.8, linewidths=0)
+    dots = ax.scatter(*x[shown].T, c=rank[shown], vmin=0, vmax=len(x) - 1, s=5, cmap='RdYlBu', alpha=.8, linewidths=0)
     bar = fig.colorbar(dots, ax=ax, ticks=[0, len(x) - 1])
     bar.ax.set_yticklabels(['most\nharmful', 'most\nhelpful'], fontsize=8)
     for model, color, label in ((before, 'black', 'generated, before'), (after, 'tab:green', 'generated, after cleansing')):
@@ -131,6 +131,7 @@ def plot_agreement(
     fig, ax = plt.subplots(figsize=(3.6, 3.4), layout='constrained')
     ax.axline((0, 0), slope=1, color='grey', lw=.8)
     ax.scatter(predicted, true, s=8, alpha=.7, linewidths=0)
+    ax.locator_params(nbins=4); ax.ticklabel_format(scilimits=(-2, 3))
     ax.set_xlabel('predicted'); ax.set_ylabel('true'); ax.set_title(title, fontsize=9)
     ax.text(.03, .97, f"τ {a['tau']:.3f}\nslope {a['slope']:.3f}\nJaccard {a['jaccard']:.2f}\n(chance {a['jaccard_by_chance']:.2f})", transform=ax.transAxes, va='top', fontsize=8)
     return fig
