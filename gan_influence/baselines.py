@@ -36,5 +36,5 @@ def selections(
     scores: Scores,  # influence on your metrics, and on the discriminator's loss if it is to be compared
     **others: torch.Tensor,  # orders of removal by name, e.g. `random=chance(n)`
 ) -> dict:  # name → order of removal
-    "Orders of removal by influence on every metric of `scores`, and `others`, for `cleanse`"
-    return {f'influence on {k}': scores.ranking(k) for k in scores.names} | {k.replace('_', ' '): o for k, o in others.items()}
+    "Orders of removal by influence on every metric of `scores` whose direction is known, and `others`, for `cleanse`"
+    return {f'influence on {k}': scores.ranking(k) for k in scores.directed} | {k.replace('_', ' '): o for k, o in others.items()}

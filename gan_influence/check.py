@@ -14,7 +14,7 @@ from scipy import stats
 
 from .influence import named
 from .metrics import evaluate
-from .run import Run, retrain_many
+from .run import Run, as_indices, retrain_many
 
 # %% ../nbs/10_check.ipynb #65b9a509
 def reweighted(
@@ -26,9 +26,8 @@ def reweighted(
     chunk: int = 100,  # counterfactuals trained together
 ) -> torch.Tensor:  # `(len(indices), M)` the metrics' values
     "Every metric after retraining with one instance's weight changed, for each of `indices`"
-    idx = torch.as_tensor(indices)
-    if idx.dim() != 1 or not len(idx) or idx.min() < 0 or idx.max() >= len(run.data): raise ValueError(f'indices must be a list of whole numbers from 0 to {len(run.data) - 1}.')
-    rows = run.weights().repeat(len(idx), 1).scatter_(1, idx[:, None].to(run.data.device), weight)
+    idx = as_indices(run, indices)
+    rows = run.weights().repeat(len(idx), 1).scatter_(1, idx[:, None], weight)
     metrics = named(metrics)
     return torch.tensor([[evaluate(m, model) for m in metrics.values()] for model in retrain_many(run, rows, epochs, chunk)], dtype=torch.float64)
 
@@ -38,6 +37,7 @@ def leave_one_out(
     chunk: int = 100,
 ) -> torch.Tensor:  # `(len(indices), M)`
     "True change of every metric per removed instance: the change at `weight`, divided by 1 − weight"
+    if weight == 1: raise ValueError('a weight of 1 changes nothing: leave less of each instance.')
     before = torch.tensor([evaluate(m, run.model) for m in named(metrics).values()], dtype=torch.float64)
     return (reweighted(run, metrics, indices, weight, epochs, chunk) - before) / (1 - weight)
 
@@ -47,6 +47,7 @@ def finite_differences(
     chunk: int = 100,
 ) -> torch.Tensor:  # `(len(indices), M)`
     "Minus the central difference of every metric in each instance's weight: what a score is, up to rounding and eps²"
+    if run.data.dtype != torch.float64: raise ValueError(f'differences this small drown in {run.data.dtype}: train on data.double() with networks in float64.')
     ends = [reweighted(run, metrics, indices, 1 + e, epochs, chunk) for e in (-eps, eps)]
     return (ends[0] - ends[1]) / (2 * eps)
 

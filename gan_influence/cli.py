@@ -20,13 +20,13 @@ from .baselines import chance, isolation_forest, selections
 from .check import agreement, leave_one_out
 from .cleanse import cleanse
 from .core import RunError, read_file, write_file
-from .data import LOADERS, Data, load, split
+from .data import LOADERS, Data, as_tensor, load, split
 from .gan import GAN, LOSSES
 from .influence import Scores, influence
 from .metrics import ALL, FID, IS, DiscriminatorLoss
 from .nets import ACTIVATIONS, DCGAN, FCGAN, Classifier, train_classifier
 from .optim import SGD, Adam, InverseSqrt, Linear
-from .run import Directory, Run, retrain, train
+from .run import Directory, Run, fingerprint_state, retrain, train
 from .show import plot_agreement, plot_cleansing, plot_points, plot_samples, png, report, write_report
 
 # %% ../nbs/12_cli.ipynb #a3e27825
@@ -40,11 +40,16 @@ def make(words: dict):
 def build(recipe: dict) -> tuple[GAN, Data]:
     "The GAN and the data that a recipe describes"
     try:
-        where = recipe['data']
-        data = split(where['file'], seed=where['seed'], name=where['file']) if 'file' in where else load(where)
-        gan = GAN(*make(recipe['nets']), z_dim=recipe['nets']['z_dim'], opt_g=make(recipe['opt_g']), opt_d=make(recipe['opt_d']), **recipe['gan'])
-    except (KeyError, TypeError) as e: raise RunError(f'this run was not trained by the command line (its recipe lacks {e}): open it in Python with `Run.open(path, gan, data)`.') from e
+        data = _data(recipe['data'])
+        fit = dict(x_dim=data.train.shape[1]) if recipe['nets']['name'] == 'FCGAN' else {}
+        gan = GAN(*make(recipe['nets'] | fit | dict(dtype=data.train.dtype)), z_dim=recipe['nets']['z_dim'], opt_g=make(recipe['opt_g']), opt_d=make(recipe['opt_d']), **recipe['gan'])
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, MemoryError) as e:
+        raise RunError(f'the recipe of this run cannot be built ({type(e).__name__}: {e}). If it was not trained by the command line, open it in Python with `Run.open(path, gan, data)`.') from e
     return gan, data
+
+def _data(where: dict) -> Data:
+    "A data set that the library loads, or the instances of a file"
+    return split(where['file'], seed=where['seed'], name=where['file']) if 'file' in where else load(where)
 
 def open_run(path: str | Path) -> tuple[Run, Data]:
     "A run directory that the command line trained, with all three splits of its data"
@@ -94,13 +99,16 @@ def metrics_for(path: Path, gan: GAN, data: Data, split: str, names: list | None
 def score(path: Path, run: Run, data: Data, names: list | None, epochs: int | None) -> Scores:
     "Score every training instance on the metrics and on the discriminator's loss, in one replay"
     scores = influence(run, metrics_for(path, run.gan, data, 'valid', names) | metrics_for(path, run.gan, data, 'valid', ['D loss']), epochs)
+    for stale in ('cleanse.csv', 'check.csv'): (path/stale).unlink(missing_ok=True)
     scores.save(path/'scores.csv')
     return scores
 
-def load_scores(path: Path, data: Data) -> Scores:
+def load_scores(path: Path, run: Run, data: Data) -> Scores:
     "What `score` left"
     if not (path/'scores.csv').exists(): raise RunError(f'{path} has no scores yet: run `gan_influence score {path}`.')
-    return Scores.load(path/'scores.csv', data.train)
+    scores = Scores.load(path/'scores.csv', data.train)
+    if scores.run != fingerprint_state(run.state()): raise RunError(f'{path} was trained further since it was scored: run `gan_influence score {path}` again.')
+    return scores
 
 def orders(path: Path, run: Run, data: Data, scores: Scores) -> dict:
     "Influence and every baseline, as orders of removal"
@@ -109,11 +117,12 @@ def orders(path: Path, run: Run, data: Data, scores: Scores) -> dict:
 
 def cleanse_run(path: Path, run: Run, data: Data, scores: Scores, sizes: list) -> pd.DataFrame:
     "Cleanse by every selection over the epochs that were traced; every finished retraining is in `cleanse.csv` at once"
-    tested = metrics_for(path, run.gan, data, 'test', [n for n in scores.names if n != 'D loss'] or None)
+    tested = metrics_for(path, run.gan, data, 'test', [n for n in scores.names if n != 'D loss'] or scores.names)
     return cleanse(run, orders(path, run, data, scores), sizes, tested, scores.epochs, lambda t: write_file(path/'cleanse.csv', t.to_csv(index=False)))
 
 def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
     "Leave instances out one at a time and compare with their scores"
+    if instances < 3: raise ValueError(f'{instances} instances are too few to compare: leave out 3 or more.')
     idx = scores.traced.nonzero().flatten()[:instances]
     true = leave_one_out(run, metrics_for(path, run.gan, data, 'valid', [name]), idx, scores.epochs)[:, 0]
     write_file(path/'check.csv', pd.DataFrame(dict(instance=idx, predicted=scores[name][idx], true=true)).to_csv(index=False))
@@ -177,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--paper', action='store_true', help="the digits at the papers' own size: 50,000 of MNIST, width 32 (for a GPU, or hours)")
     add_train_arguments(verb('train', 'train a GAN with its trajectory logged; the same command continues a stopped run'))
     p = verb('score', 'score every training instance: predicted change of each metric in its absence')
-    p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the discriminator loss is always added')
+    p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the discriminator is always added')
     p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: all)')
     p = verb('cleanse', 'remove the most harmful, retrain, test, and compare with the baselines')
     p.add_argument('--sizes', type=int, nargs='+', required=True, help='how many instances to remove')
@@ -208,7 +217,7 @@ def recipe_of(a: argparse.Namespace) -> tuple[dict, int, int]:
         p['recipe']['data']['seed'], p['recipe']['nets']['seed'] = a.data_seed, a.seed
         return p['recipe'], p['epochs'], p['bs']
     data = dict(data=a.data, seed=a.data_seed) if a.data in LOADERS else dict(file=str(Path(a.data).resolve()), seed=a.data_seed)
-    images = a.data in LOADERS and a.data != '2d-normal'
+    images = a.data != '2d-normal' if a.data in LOADERS else as_tensor(a.data).dim() == 4
     nets = dict(name=a.nets or ('DCGAN' if images else 'FCGAN'), seed=a.seed) | (dict(act=a.act) if a.act else {})
     nets |= dict(z_dim=32, width=a.width) if nets['name'] == 'DCGAN' else dict(z_dim=10)
     opt = lambda lr: dict(name=a.opt, lr=lr)
@@ -227,7 +236,7 @@ def execute(a: argparse.Namespace):
     if a.verb == 'score':
         scores = score(a.run, run, data, a.metrics, a.epochs)
         return print(f'{scores}\n{a.run/"scores.csv"}')
-    scores = load_scores(a.run, data)
+    scores = load_scores(a.run, run, data)
     if a.verb == 'cleanse':
         table = cleanse_run(a.run, run, data, scores, a.sizes)
         write_file(a.run/'cleansing.png', png(plot_cleansing(table)))

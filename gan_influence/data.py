@@ -39,12 +39,18 @@ def as_tensor(
     "All instances of `source` in one tensor; raises `ValueError` where a value is not finite"
     if isinstance(source, (str, Path)): source = _read_npy(Path(source))
     if isinstance(source, np.ndarray): source = torch.from_numpy(np.ascontiguousarray(source))
-    if not torch.is_tensor(source):
-        items = (source[i] for i in range(len(source)))
-        source = torch.stack([torch.as_tensor(np.asarray(o[0] if isinstance(o, (tuple, list)) else o)) for o in items])
+    if not torch.is_tensor(source): source = _stack(source)
+    if not source.numel() or not source.dim(): raise ValueError(f'there are no instances in data of shape {tuple(source.shape)}.')
     if not source.is_floating_point(): source = source.to(torch.get_default_dtype())
     check_finite(source)
     return source
+
+def _stack(items) -> torch.Tensor:
+    "Instances of a sequence or `Dataset`, without their labels"
+    if isinstance(items, Data): raise ValueError('pass one split of the data, e.g. data.train.')
+    if isinstance(items, torch.utils.data.DataLoader): raise ValueError('pass the loader\'s .dataset: batches are drawn by the run, from its seed.')
+    try: return torch.stack([torch.as_tensor(np.asarray(o[0] if isinstance(o, tuple) else o)) for o in (items[i] for i in range(len(items)))])
+    except (TypeError, KeyError, RuntimeError, ValueError) as e: raise ValueError(f'{type(items).__name__} is no sequence of numeric instances of one shape ({e}): pass a tensor, an array, a Dataset or a .npy file.') from e
 
 def check_finite(x: torch.Tensor):
     "Raise `ValueError` naming the first instance with a value that is not finite"
@@ -68,6 +74,7 @@ def split(
 ) -> Data:
     "Deal the instances of `source` into train, valid and test, in an order fixed by `seed`"
     x = as_tensor(source)
+    if labels is not None and len(labels) != len(x): raise ValueError(f'{len(labels)} labels do not fit {len(x)} instances.')
     counts = [int(s * len(x)) if isinstance(s, float) else s for s in sizes]
     if min(counts) < 1 or sum(counts) > len(x):
         raise ValueError(f'sizes {tuple(sizes)} do not fit {len(x)} instances: they must be positive and add up to no more.')

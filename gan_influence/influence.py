@@ -16,7 +16,7 @@ import torch
 
 from .core import Progress, RunError, exact, read_file, write_file
 from .gan import GAN, Batch, Model, State
-from .run import Run, flatten, map_tensors
+from .run import Run, fingerprint_state, flatten, map_tensors
 
 # %% ../nbs/07_influence.ipynb #03c5e178
 def backtrack(
@@ -63,6 +63,7 @@ class Scores:
     metrics: dict  # name → dict(value, higher_is_better, unit) at the traced model
     traced: torch.Tensor  # `(n,)` bool: was the instance in a traced step? If not, its scores are exactly 0
     epochs: int  # how many of the last epochs were traced
+    run: str = ''  # fingerprint of the traced model: scores of another state of training are not these
     data: torch.Tensor | None = field(default=None, repr=False, compare=False)  # the training instances, for pictures; not saved
 
     @property
@@ -72,15 +73,20 @@ class Scores:
         "One metric's scores, `(n,)`"
         return self.values[:, self._column(name)]
 
+    @property
+    def directed(self) -> list[str]:
+        "Names of the metrics of which it is known which way is better"
+        return [k for k in self.names if self.metrics[k]['higher_is_better'] is not None]
+
     def _column(self, name):
         if name not in self.metrics: raise ValueError(f'there is no score on {name!r}: choose one of {", ".join(map(repr, self.metrics))}.')
         return list(self.metrics).index(name)
 
     def harm(self, name: str) -> torch.Tensor:
         "Predicted gain of the metric in an instance's absence, `(n,)`: positive is harmful, whichever way the metric is better"
-        better = self.metrics[name]['higher_is_better'] if self._column(name) >= 0 else None
+        score, better = self[name], self.metrics[name]['higher_is_better']
         if better is None: raise ValueError(f'which way {name!r} is better is not known: wrap it as Metric(fn, {name!r}, higher_is_better=True or False).')
-        return self[name] if better else -self[name]
+        return score if better else -score
 
     def ranking(self, name: str) -> torch.Tensor:
         "All instances, most harmful first, `(n,)`"
@@ -107,19 +113,21 @@ class Scores:
 
     def save(self, path: str | Path):
         "Write `path` (CSV, a row per instance) and `path`.json beside it (what the columns mean)"
-        write_file(path, self.frame().to_csv())
-        write_file(f'{path}.json', json.dumps(dict(metrics=self.metrics, epochs=self.epochs), indent=1))
+        digest = write_file(path, self.frame().to_csv())
+        write_file(f'{path}.json', json.dumps(dict(metrics=self.metrics, epochs=self.epochs, run=self.run, sha256=digest), indent=1))
 
     @classmethod
     def load(cls, path: str | Path, data: torch.Tensor | None = None) -> 'Scores':
         "Read what `save` wrote; `data` are the training instances, if pictures are wanted"
         try:
-            about, rows = json.loads(read_file(f'{path}.json')), list(csv.DictReader(io.StringIO(read_file(path).decode())))
-            if not rows: raise ValueError('it has no rows')
+            about = json.loads(read_file(f'{path}.json'))
+            rows = list(csv.DictReader(io.StringIO(read_file(path, about['sha256']).decode())))
             values = torch.tensor([[float(r[k]) for k in about['metrics']] for r in rows], dtype=torch.float64)
-            return cls(values, about['metrics'], torch.tensor([r['traced'] == 'True' for r in rows]), about['epochs'], data)
+            scores = cls(values, about['metrics'], torch.tensor([r['traced'] == 'True' for r in rows]), about['epochs'], about['run'], data)
         except RunError: raise
-        except (KeyError, TypeError, ValueError) as e: raise RunError(f'{path} is no table of scores ({e}). Score the run again.') from e
+        except (KeyError, TypeError, ValueError) as e: raise RunError(f'{path}.json is damaged ({e}). Score the run again.') from e
+        if data is not None and len(data) != len(rows): raise RunError(f'{path} scores {len(rows)} instances, the data have {len(data)}. Score the run again.')
+        return scores
 
 # %% ../nbs/07_influence.ipynb #eb321cf1
 def influence(
@@ -136,18 +144,21 @@ def influence(
         traced = torch.zeros(len(run.data), dtype=torch.bool, device=device)
         with Progress((run.epochs - first) * run.plan.steps, 'trace back', countdown=True, leave=False) as bar:
             for s, b in run.backwards(epochs):
-                adjoints, share = backtrack(run.gan, adjoints, s, b, run.weights()[b.idx])
+                adjoints, share = backtrack(run.gan, adjoints, s, b, run.data.new_ones(len(b.idx)))
                 scores.index_add_(1, b.idx, share.double())
                 traced[b.idx] = True
                 bar.tick()
     if not torch.isfinite(scores).all(): raise ArithmeticError('the adjoint grew beyond all numbers on its way back: trace fewer epochs, or use float64.')
     about = {k: dict(value=v, higher_is_better=getattr(m, 'higher_is_better', None), unit=getattr(m, 'unit', '')) for (k, m), v in zip(metrics.items(), values)}
-    return Scores(scores.T.cpu(), about, traced.cpu(), run.epochs - first, run.data)
+    return Scores(scores.T.cpu(), about, traced.cpu(), run.epochs - first, fingerprint_state(run.state()), run.data)
 
 def named(metrics: Callable | dict | Sequence) -> dict:
-    "Metrics by name; raises `ValueError` for none, or for two of one name"
-    if isinstance(metrics, dict): return metrics
-    metrics = [metrics] if callable(metrics) else list(metrics)
-    names = [getattr(m, 'name', getattr(m, '__name__', 'metric')) for m in metrics]
-    if not names or len(set(names)) < len(names): raise ValueError(f'metrics need different names, got {names}: pass a dict.')
-    return dict(zip(names, metrics))
+    "Metrics by name; raises `ValueError` unless there are some, callable, with names of their own"
+    if not isinstance(metrics, dict):
+        listed = [metrics] if callable(metrics) else list(metrics)
+        pairs = [(getattr(m, 'name', getattr(m, '__name__', 'metric')), m) for m in listed]
+        if len(dict(pairs)) < len(pairs): raise ValueError(f'metrics need different names, got {[n for n, _ in pairs]}: pass a dict.')
+        metrics = dict(pairs)
+    wrong = [k for k, m in metrics.items() if not callable(m) or not isinstance(k, str) or k in ('instance', 'traced')]
+    if wrong or not metrics: raise ValueError(f'metrics must be functions metric(G, D) under names other than instance and traced; got {wrong or "none"}.')
+    return metrics

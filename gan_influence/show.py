@@ -85,7 +85,7 @@ def plot_samples(
 @patch
 def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     "The `n` most harmful instances and, beside them, the `n` most helpful"
-    name = name or self.names[0]
+    name, n = name or self.names[0], min(n, len(self.values))
     harmful, helpful = self.harmful(name, n), self.helpful(name, n)
     if self.data is None: raise ValueError('these scores came without their instances: pass Scores.load(path, data).')
     if self.data.dim() == 4: return image_grid(torch.cat([self.data[harmful.to(self.data.device)], self.data[helpful.to(self.data.device)]]), title=f'{name}: the {n} most harmful, then the {n} most helpful', captions=[f'{v:+.2g}' for v in self[name][torch.cat([harmful, helpful])].tolist()])
@@ -100,7 +100,7 @@ def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
 def plot(self: Scores, name: str | None = None) -> Figure:
     "Cumulated predicted gain when instances are removed, most harmful first"
     fig, ax = plt.subplots(figsize=(4.5, 2.8), layout='constrained')
-    for k in [name] if name else self.names: ax.plot(self.harm(k).sort(descending=True).values.cumsum(0) / self.harm(k).abs().sum(), label=k)
+    for k in [name] if name else self.directed: ax.plot(self.harm(k).sort(descending=True).values.cumsum(0) / self.harm(k).abs().sum(), label=k)
     ax.axhline(0, color='grey', lw=.5); ax.set_xlabel('instances removed, most harmful first'); ax.set_ylabel('predicted gain,\nshare of all influence'); ax.legend(fontsize=8)
     return fig
 
@@ -176,8 +176,7 @@ def report(
     about = pd.DataFrame([dict(metric=k, value=v['value'], unit=v['unit']) for k, v in scores.metrics.items()])
     history = pd.DataFrame(run.history).rename_axis('epoch').reset_index().tail(5)
     sections = {'Run': [repr(run), history], 'Scores': [repr(scores), about, scores.plot()]}
-    for k in scores.names:
-        if scores.metrics[k]['higher_is_better'] is not None: sections[f'Harm to {k}'] = [scores.show_harmful(k)]
+    sections |= {f'Harm to {k}': [scores.show_harmful(k)] for k in scores.directed}
     if run.data.dim() == 4: sections['Generated'] = [plot_samples({'generated': run.model})]
     if table is not None: sections['Cleansing'] = ['Instances were removed, the last epochs retrained, and the result tested on the test split.', plot_cleansing(table), table]
     return write_report(path or run.path/'report.html', 'Which training instances help or harm this GAN', sections)
