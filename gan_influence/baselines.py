@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['isolation_forest', 'chance', 'selections']
 
-# %% ../nbs/08_baselines.ipynb #a3b4d4d9
+# %% ../nbs/08_baselines.ipynb #60695176
 from collections.abc import Callable
 
 import torch
@@ -14,7 +14,7 @@ from .core import permutation
 from .influence import Scores
 from .metrics import in_chunks
 
-# %% ../nbs/08_baselines.ipynb #c58c8001
+# %% ../nbs/08_baselines.ipynb #20711f26
 def isolation_forest(
     data: torch.Tensor,  # training instances `(n, ...)`
     features: Callable | None = None,  # instances → `(B, d)`; default: the instances themselves, flattened

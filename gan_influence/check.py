@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reweighted', 'leave_one_out', 'finite_differences', 'jaccard_by_chance', 'agreement']
 
-# %% ../nbs/10_check.ipynb #5002bcb7
+# %% ../nbs/10_check.ipynb #351cde9d
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,7 +16,7 @@ from .influence import named
 from .metrics import evaluate
 from .run import Run, as_indices, retrain_many
 
-# %% ../nbs/10_check.ipynb #65b9a509
+# %% ../nbs/10_check.ipynb #3835ef8a
 def reweighted(
     run: Run,
     metrics: Callable | dict | Sequence,
@@ -51,7 +51,7 @@ def finite_differences(
     ends = [reweighted(run, metrics, indices, 1 + e, epochs, chunk) for e in (-eps, eps)]
     return (ends[0] - ends[1]) / (2 * eps)
 
-# %% ../nbs/10_check.ipynb #f9ce9818
+# %% ../nbs/10_check.ipynb #93793fc6
 def jaccard_by_chance(n: int, m: int) -> float:
     "Expected Jaccard index of two independent random sets of `m` out of `n`"
     k = np.arange(m + 1)

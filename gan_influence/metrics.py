@@ -6,7 +6,7 @@
 __all__ = ['Metric', 'evaluate', 'in_chunks', 'ALL', 'own_latents', 'log_density', 'IS', 'network_name', 'FID', 'total_variance',
            'root_covariance', 'DiscriminatorLoss']
 
-# %% ../nbs/06_metrics.ipynb #b0ef1c08
+# %% ../nbs/06_metrics.ipynb #35dd0842
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from .core import exact, fingerprint
 from .gan import GAN, LOSSES, Model, Player, l2
 
-# %% ../nbs/06_metrics.ipynb #1bcb5bd8
+# %% ../nbs/06_metrics.ipynb #839dce53
 @dataclass(frozen=True)
 class Metric:
     "A function of yours with what the library should know about it"
@@ -36,7 +36,7 @@ def evaluate(
     "The metric's value, without gradients"
     with torch.no_grad(), exact(next(iter(model.state.g.values())).device): return float(metric(*model.players))
 
-# %% ../nbs/06_metrics.ipynb #f6dbb2a4
+# %% ../nbs/06_metrics.ipynb #06fb062c
 def in_chunks(
     f: Callable,  # rows → rows
     x: torch.Tensor,  # `(n, ...)`
@@ -46,7 +46,7 @@ def in_chunks(
     if not torch.is_grad_enabled(): return torch.cat([f(c) for c in x.split(size)])
     return torch.cat([checkpoint(f, c, use_reentrant=False, preserve_rng_state=False) for c in x.split(size)])
 
-# %% ../nbs/06_metrics.ipynb #5569f183
+# %% ../nbs/06_metrics.ipynb #7b704922
 @dataclass(frozen=True)
 class ALL:
     "Average log-likelihood of real points under a kernel density estimate of generated ones (Terashita et al., ICLR 2021)"
@@ -77,7 +77,7 @@ def log_density(x: torch.Tensor, centres: torch.Tensor, bandwidth: float) -> tor
     kernels = lambda c: torch.logsumexp(c @ centres.T - half, 1) - c.square().sum(1) / 2
     return in_chunks(kernels, x) - math.log(len(centres)) - x.shape[1] * math.log(math.sqrt(2 * math.pi) * bandwidth)
 
-# %% ../nbs/06_metrics.ipynb #0e82c418
+# %% ../nbs/06_metrics.ipynb #e01159af
 @dataclass(frozen=True)
 class IS:
     "Inception score under any classifier"
@@ -99,7 +99,7 @@ class IS:
         kl = (logp.exp() * (logp - (logp.logsumexp(0) - math.log(len(logp))))).sum(1).mean()
         return kl if self.log else kl.exp()
 
-# %% ../nbs/06_metrics.ipynb #cac3d522
+# %% ../nbs/06_metrics.ipynb #1f86918e
 def network_name(f: Callable) -> str:
     "The name of the network behind a callable; raises `ValueError` if it is in a mode in which it measures differently each time"
     owner = getattr(f, '__self__', f)
@@ -108,7 +108,7 @@ def network_name(f: Callable) -> str:
         raise ValueError(f'{type(owner).__name__} is in training mode, in which its batch norm or dropout measures differently each time: call .eval() on it.')
     return getattr(owner, '__name__', type(owner).__name__)
 
-# %% ../nbs/06_metrics.ipynb #d64fbb83
+# %% ../nbs/06_metrics.ipynb #2fe6f4e7
 @dataclass(frozen=True)
 class FID:
     "Fréchet distance between real and generated images in the features of any network"
@@ -146,7 +146,7 @@ def root_covariance(f: torch.Tensor) -> torch.Tensor:
     values, vectors = torch.linalg.eigh(torch.cov(f.T))
     return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
-# %% ../nbs/06_metrics.ipynb #c306c619
+# %% ../nbs/06_metrics.ipynb #b457d2be
 @dataclass(frozen=True)
 class DiscriminatorLoss:
     "The discriminator's loss on held-out real instances and fixed latents (Terashita et al., ICLR 2021, baseline)"

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'KERNELS', 'activation', 'glorot', 'FCGAN', 'DCGAN', 'Classifier', 'train_classifier', 'accuracy']
 
-# %% ../nbs/02_nets.ipynb #8aa1e8ac
+# %% ../nbs/02_nets.ipynb #e052c695
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .core import Progress, permutation, stream
 
-# %% ../nbs/02_nets.ipynb #40241396
+# %% ../nbs/02_nets.ipynb #fc6262d3
 ACTIVATIONS = dict(relu=nn.ReLU, silu=nn.SiLU, sigmoid=nn.Sigmoid, tanh=nn.Tanh, leaky_relu=lambda: nn.LeakyReLU(.2))
 
 def activation(name: str) -> nn.Module:
@@ -35,7 +35,7 @@ def glorot(
                 p.copy_(torch.from_numpy(rng.uniform(-bound, bound, p.shape)))
     return net
 
-# %% ../nbs/02_nets.ipynb #54d3ccfd
+# %% ../nbs/02_nets.ipynb #d507e922
 def _fc(sizes: tuple, act: str) -> nn.Sequential:
     "Linear layers without biases, `act` between them"
     layers = [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b, bias=False, device='meta'), activation(act))]
@@ -52,7 +52,7 @@ def FCGAN(
     G, D = _fc((z_dim, width_g, width_g, x_dim), act), _fc((x_dim, width_d, width_d, 1), act)
     return glorot(G, seed, 'init/generator', dtype), glorot(D, seed, 'init/discriminator', dtype)
 
-# %% ../nbs/02_nets.ipynb #65020d29
+# %% ../nbs/02_nets.ipynb #738c8a74
 KERNELS = dict(d=((4, 1), (3, 2), (3, 1), (2, 1), (3, 2), (3, 1), (2, 1)), g=((2, 1), (3, 1), (3, 2), (2, 1), (3, 1), (3, 2), (4, 1)))
 
 def _blocks(conv: type, kernels: tuple, c_in: int, width: int, act: str) -> list:
@@ -74,7 +74,7 @@ def DCGAN(
     D = nn.Sequential(*_blocks(nn.Conv2d, KERNELS['d'], 1, width, act), nn.Flatten(), nn.Linear(width, 1, device='meta'))
     return glorot(G, seed, 'init/generator', dtype), glorot(D, seed, 'init/discriminator', dtype)
 
-# %% ../nbs/02_nets.ipynb #5a1a8e0c
+# %% ../nbs/02_nets.ipynb #f9a31aba
 class Classifier(nn.Module):
     "Small convolutional classifier of 28 × 28 grey images (Paper 1, appendix)"
     n_features = 128
@@ -90,7 +90,7 @@ class Classifier(nn.Module):
     def features(self, x): return self.body(x)  # `(B, 1, 28, 28)` → `(B, 128)` in (0, 1)
     def forward(self, x): return self.head(self.body(x))  # → `(B, n_classes)` logits
 
-# %% ../nbs/02_nets.ipynb #5836ff0d
+# %% ../nbs/02_nets.ipynb #f083728e
 def train_classifier(
     images: torch.Tensor,  # `(n, 1, 28, 28)` in [-1, 1]
     labels: torch.Tensor,  # `(n,)` class of each

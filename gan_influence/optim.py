@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Params', 'InverseSqrt', 'Linear', 'rate', 'SGD', 'Adam', 'safe_sqrt']
 
-# %% ../nbs/03_optim.ipynb #874fba40
+# %% ../nbs/03_optim.ipynb #a3693f4d
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-# %% ../nbs/03_optim.ipynb #b8bc680c
+# %% ../nbs/03_optim.ipynb #7898e113
 @dataclass(frozen=True)
 class InverseSqrt:
     "η(t) = lr / √(t + 1), Paper 1's `ghadimi` schedule (Ghadimi & Lan, 2013)"
@@ -30,7 +30,7 @@ def rate(lr: float | Callable, t: int) -> float:
     "The learning rate at step `t`"
     return lr(t) if callable(lr) else lr
 
-# %% ../nbs/03_optim.ipynb #ad984d9f
+# %% ../nbs/03_optim.ipynb #004887fd
 Params = dict[str, torch.Tensor]  # a network's parameters by name
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SGD:
         lr = rate(self.lr, t)
         return {k: p - lr * grads[k] for k, p in params.items()}, memory
 
-# %% ../nbs/03_optim.ipynb #696fea04
+# %% ../nbs/03_optim.ipynb #3aba4b2d
 @dataclass(frozen=True)
 class Adam:
     "Adam (Kingma & Ba, 2015) with the values of `torch.optim.Adam`"

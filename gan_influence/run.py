@@ -8,7 +8,7 @@ __all__ = ['Plan', 'Epoch', 'flatten', 'unflatten', 'Memory', 'Directory', 'reco
            'warn_drift', 'train', 'losses', 'check_fit', 'retrain', 'counterfactual_weights', 'as_indices',
            'retrain_many', 'map_tensors']
 
-# %% ../nbs/05_run.ipynb #33183ccf
+# %% ../nbs/05_run.ipynb #ea8cd7e4
 import hashlib, json, math, re, warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .core import Diverged, Progress, RunError, exact, fingerprint, normal, perm
 from .data import as_tensor
 from .gan import GAN, LOSSES, Batch, Model, State, check_function, own_gradients_functional
 
-# %% ../nbs/05_run.ipynb #d4cde1ea
+# %% ../nbs/05_run.ipynb #85f1f04b
 @dataclass(frozen=True)
 class Plan:
     "Batches and latents of a run, as functions of the step"
@@ -53,7 +53,7 @@ class Epoch:
         idx = self.order[i * bs:(i + 1) * bs]
         return Batch(t, idx, self.data[idx], normal((bs, self.z_dim), self.plan.seed, 'latents', t, self.data.dtype, self.data.device))
 
-# %% ../nbs/05_run.ipynb #cc909a25
+# %% ../nbs/05_run.ipynb #adc47e07
 def flatten(tree, prefix: str = '') -> dict:
     "Nested dicts of tensors → one dict, names joined by `/`"
     items = tree._asdict().items() if isinstance(tree, tuple) else tree.items()
@@ -70,7 +70,7 @@ def unflatten(flat: dict, like):
     if shapes(flat) != shapes(flatten(like)): raise RunError("a stored state does not fit these networks and optimisers: pass the GAN the run was trained with.")
     return build(like, '')
 
-# %% ../nbs/05_run.ipynb #076b927a
+# %% ../nbs/05_run.ipynb #28c3df15
 class Memory:
     "Keeps a run in memory"
     path = None
@@ -107,7 +107,7 @@ def record_hash(record: dict) -> str:
     "What a record is known by: a changed one is refused"
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/05_run.ipynb #2c9d0ce9
+# %% ../nbs/05_run.ipynb #f02bbbdf
 def describe(gan: GAN) -> dict:
     "A GAN in JSON-able words"
     words = lambda o: re.sub(r' at 0x[0-9a-f]+', '', str(o))
@@ -133,7 +133,7 @@ def check_same(path, stored: dict, given: dict, what: dict):
     k = differ[0]
     raise RunError(f'{path} holds another run: {k} is {str(stored.get(k))[:60]!r} there and {str(given[k])[:60]!r} here. Pass the same {k}{what}.')
 
-# %% ../nbs/05_run.ipynb #b08bcb80
+# %% ../nbs/05_run.ipynb #314fca22
 def finite(tree) -> bool:
     "Are all tensors of a tree finite?"
     return all(torch.isfinite(v.sum()) for v in flatten(tree).values())
@@ -161,7 +161,7 @@ def locate_divergence(gan: GAN, state: State, batches: Iterator[Batch], weights:
             if not all(map(finite, part)): raise Diverged(f"training diverged at step {b.t}: the {who}'s parameters are no longer finite. Lower its learning rate, or look at instances {b.idx[:5].tolist()}… of that batch.")
     raise Diverged('training diverged, and did not when the steps were repeated: this machine does not compute the same twice.')
 
-# %% ../nbs/05_run.ipynb #2bb6162a
+# %% ../nbs/05_run.ipynb #4cce5209
 class Run:
     "A trained GAN with its trajectory"
     def __init__(self, gan: GAN, data: torch.Tensor, plan: Plan, store: Memory | Directory):
@@ -236,7 +236,7 @@ def warn_drift(replayed: State, logged: State, what: str):
     worst = max(a, key=lambda k: (a[k] - b[k]).abs().max().item())
     warnings.warn(f'{what} ends {(a[worst] - b[worst]).abs().max().item():.1e} from the logged state (in {worst}): this machine, or its number of threads, computes otherwise than at training. Results are those of the repeated steps.', stacklevel=3)
 
-# %% ../nbs/05_run.ipynb #ba7d7665
+# %% ../nbs/05_run.ipynb #2f777177
 def train(
     gan: GAN,
     data,  # training instances: a tensor `(n, ...)`, or anything `as_tensor` takes
@@ -296,7 +296,7 @@ def check_fit(gan: GAN, data: torch.Tensor):
     if len(logits) != 2: raise ValueError(f'the discriminator gives {len(logits) // 2} values per instance: it must give one logit.')
     if any(f(logits).shape != logits.shape for f in LOSSES.get(gan.loss, gan.loss)): raise ValueError('the functions of a Loss work elementwise: leave out the mean or sum.')
 
-# %% ../nbs/05_run.ipynb #b3f47151
+# %% ../nbs/05_run.ipynb #578aae57
 def retrain(
     run: Run,
     without=None,  # indices of training instances to leave out
@@ -331,7 +331,7 @@ def as_indices(run: Run, indices) -> torch.Tensor:
         raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} ({idx.dtype}).')
     return idx.long().to(run.data.device)
 
-# %% ../nbs/05_run.ipynb #f830016d
+# %% ../nbs/05_run.ipynb #b91b5fa1
 def retrain_many(
     run: Run,
     weights: torch.Tensor,  # `(M, n)`: a row per counterfactual

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gan_influence.all import (FCGAN, DCGAN, GAN, SGD, Adam, Batch, Normal2D, backtrack, flatten, influence, map_tensors, Metric,
-                               own_gradients_functional, train)
+from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, SGD, Adam, Batch, Metric, Normal2D, backtrack, finite_differences, flatten,
+                               influence, map_tensors, own_gradients_functional, train)
 
 
 def random_step(nets, shape, z_dim, **kwargs):
@@ -65,6 +65,19 @@ def test_backtrack_is_the_papers_transpose_with_the_right_rates(alternating):
         real = F.softplus(-gan.judge(d, x[None])).sum()
         per_instance.append(rate_d / 6 * inner(real, d, ud).item())
     torch.testing.assert_close(score[0], torch.tensor(per_instance, dtype=torch.float64), rtol=1e-10, atol=1e-13)
+
+
+def test_a_frozen_layer_stays_and_the_scores_stay_exact():
+    "Parameters that need no gradient are read by the step and never changed by it"
+    G, D = FCGAN(width_g=8, width_d=8, act='tanh')
+    D[0].weight.requires_grad_(False); G[2].weight.requires_grad_(False)
+    data = Normal2D(12, 5, 5)
+    gan = GAN(G, D, z_dim=10, opt_g=SGD(.05), opt_d=Adam(.02, (.5, .9)))
+    run, metric = train(gan, data.train, 3, 4), ALL(data.valid)
+    assert set(run.state().d) == {'2.weight', '4.weight'}
+    assert torch.equal(run.model.modules()[0][2].weight, G[2].weight)
+    scores, true = influence(run, metric)['ALL'], finite_differences(run, metric, range(12))[:, 0]
+    assert (scores - true).abs().max() < 1e-6 * true.abs().max()
 
 
 def test_all_of_ten_thousand_by_ten_thousand_fits_in_two_gigabytes():

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
-from gan_influence.all import FCGAN, GAN, SGD, ALL, Normal2D, Run, RunError, flatten, influence, retrain, train
+from gan_influence.all import ALL, FCGAN, GAN, SGD, Normal2D, Run, RunError, flatten, influence, retrain, train
+from gan_influence.cli import main
 
 SETUP = ('from gan_influence.all import *; import sys\n'
          'gan = GAN(*FCGAN(), z_dim=10, opt_g=SGD(.02), opt_d=SGD(.02)); data = Normal2D(1000, 50, 50)\n')
@@ -92,3 +94,25 @@ def test_bad_input_leaves_the_run_directory_as_it_was(tmp_path):
         with pytest.raises(ValueError, match=what) as e: call()
         assert '\n' not in str(e.value)
     assert files(path) == before
+
+
+@pytest.mark.parametrize('forged', [
+    dict(data='MNIST'), dict(nets=[]), dict(nets='FCGAN'), dict(opt_g=3), dict(gan=dict(loss='mse')), dict(nets=dict(name='os.system', z_dim=10)),
+    dict(data=dict(data='2d-normal', train=10**15, valid=5, test=5)), {}])
+def test_a_forged_recipe_is_one_line(tmp_path, capsys, forged):
+    "Names that are not known, numbers that are too large: said, not executed"
+    gan, data = setup()
+    recipe = dict(data=data.recipe, nets=dict(name='FCGAN', z_dim=10), opt_g=dict(name='SGD', lr=.02), opt_d=dict(name='SGD', lr=.02), gan={})
+    train(gan, data.train, 1, 20, path=tmp_path/'run', recipe={**recipe, **forged} if forged else {})
+    assert main(['score', str(tmp_path/'run')]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith('gan_influence: ') and said.count('\n') == 1
+
+
+def test_scores_of_an_earlier_state_are_refused(tmp_path, capsys):
+    "Trained further after scoring: the old scores are not the new model's"
+    path = str(tmp_path/'run')
+    np.save(tmp_path/'x.npy', setup()[1].train.numpy())
+    trained = ['train', path, '--data', str(tmp_path/'x.npy'), '--bs', '50', '--epochs']
+    assert main([*trained, '2']) == main(['score', path, '--epochs', '1']) == main([*trained, '3']) == 0
+    assert main(['cleanse', path, '--sizes', '5']) == 2 and 'trained further' in capsys.readouterr().err
