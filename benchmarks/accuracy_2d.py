@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from gan_influence.all import ALL, FCGAN, GAN, Normal2D, SGD, agreement, influence, leave_one_out, train
 

@@ -9,7 +9,6 @@ __all__ = ['cleanse', 'check_orders', 'best']
 from collections.abc import Callable, Iterable
 
 import pandas as pd
-import torch
 
 from .baselines import selections as by_influence
 from .core import Progress, whole

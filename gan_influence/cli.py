@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 import safetensors.torch
-import torch
 
 from .baselines import chance, isolation_forest, selections
 from .check import agreement, leave_one_out

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import fingerprint, permutation, stream
+from .core import permutation, stream
 
 # %% ../nbs/01_data.ipynb #cdaaa4b7
 @dataclass(frozen=True)
