@@ -87,8 +87,13 @@ class GAN:
         for who, net, opt in (('generator', self.G, self.opt_g), ('discriminator', self.D, self.opt_d)): check_player(who, net, opt)
         if {id(p) for p in self.G.parameters()} & {id(p) for p in self.D.parameters()}: raise ValueError('the two players share parameters: give each its own.')
 
-    def generate(self, g: Params, z: torch.Tensor) -> torch.Tensor: return functional_call(self.G, g, (z,))
-    def judge(self, d: Params, x: torch.Tensor) -> torch.Tensor: return functional_call(self.D, d, (x,)).flatten()
+    def generate(self, g: Params, z: torch.Tensor) -> torch.Tensor:
+        "Instances `(B, ...)` from latents `(B, z_dim)`"
+        return functional_call(self.G, g, (z,))
+
+    def judge(self, d: Params, x: torch.Tensor) -> torch.Tensor:
+        "Logits `(B,)` of instances"
+        return functional_call(self.D, d, (x,)).flatten()
 
     def loss_d(self, d: Params, fake: torch.Tensor, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         "The discriminator's loss on generated and weighted real instances"

@@ -38,9 +38,12 @@ class SGD:
     "Plain stochastic gradient descent"
     lr: float | Callable = 1e-3  # rate, or schedule of the step
 
-    def init(self, params: Params) -> dict: return {}
+    def init(self, params: Params) -> dict:
+        "No memory"
+        return {}
 
     def update(self, grads: Params, memory: dict, params: Params, t: int) -> tuple[Params, dict]:
+        "Parameters after step `t`, and the memory as it was"
         lr = rate(self.lr, t)
         return {k: p - lr * grads[k] for k, p in params.items()}, memory
 
@@ -53,9 +56,11 @@ class Adam:
     eps: float = 1e-8
 
     def init(self, params: Params) -> dict:
+        "Both moments, zero"
         return {m: {k: torch.zeros_like(p) for k, p in params.items()} for m in ('m', 'v')}
 
     def update(self, grads: Params, memory: dict, params: Params, t: int) -> tuple[Params, dict]:
+        "Parameters and moments after step `t`, which is counted from 0"
         (b1, b2), lr = self.betas, rate(self.lr, t)
         m = {k: b1 * memory['m'][k] + (1 - b1) * g for k, g in grads.items()}
         v = {k: b2 * memory['v'][k] + (1 - b2) * g * g for k, g in grads.items()}
