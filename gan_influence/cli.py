@@ -62,10 +62,10 @@ def recipe(data: dict, nets: dict, opt: dict, **gan) -> dict:
     return dict(data=data, nets=nets, opt_g=opt, opt_d=opt, gan=gan)
 
 PAPER_2D = dict(recipe=recipe(dict(data='2d-normal', train=50_000, valid=10_000, test=10_000, seed=0), dict(name='FCGAN', z_dim=10, seed=0), dict(name='SGD', lr=1e-3)),
-                epochs=70, bs=100, k=1, sizes=[500, 1000, 2500, 5000], headline=5000)
+                epochs=70, bs=100, k=1, sizes=[500, 2500, 5000], headline=5000)
 FALLING = dict(name='Adam', lr=dict(name='Linear', lr=2e-3, steps=1500, end=5e-5), betas=[.5, .99])
 DIGITS = dict(recipe=recipe(dict(data='digits', sizes=[3000, 1000, 1000], seed=0), dict(name='DCGAN', z_dim=32, width=16, act='silu', seed=0), FALLING, alternating=True),
-              epochs=16, bs=32, k=1, sizes=[30, 100, 300], headline=100)
+              epochs=16, bs=32, k=1, sizes=[100, 300], headline=100)
 PAPER_MNIST = dict(recipe=recipe(dict(data='MNIST', sizes=[50_000, 10_000, 10_000], seed=0), dict(name='DCGAN', z_dim=32, width=32, seed=0), dict(name='SGD', lr=1e-3), l2_g=1e-3, l2_d=1e-3),
                    epochs=20, bs=100, k=1, sizes=[500, 2500, 10_000, 25_000], headline=25_000)
 PRESETS = {'2d-normal': PAPER_2D, 'digits': DIGITS, 'paper-mnist': PAPER_MNIST}

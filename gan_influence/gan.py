@@ -58,8 +58,8 @@ def own_gradients(losses: Callable, *players: Params) -> list[Params]:
     own = (lambda p: p.view_as(p)) if tracked else (lambda p: p.detach().requires_grad_())
     players = [{k: own(p) for k, p in player.items()} for player in players]
     with torch.enable_grad(): values = losses(*players)
-    grad = lambda loss, player: torch.autograd.grad(loss, list(player.values()), create_graph=tracked, retain_graph=True, materialize_grads=True)
-    return [dict(zip(player, grad(loss, player))) for loss, player in zip(values, players)]
+    grad = lambda i: torch.autograd.grad(values[i], list(players[i].values()), create_graph=tracked, retain_graph=tracked or i + 1 < len(players), materialize_grads=True)
+    return [dict(zip(player, grad(i))) for i, player in enumerate(players)]
 
 def own_gradients_functional(losses: Callable, *players: Params) -> list[Params]:
     "`own_gradients` for use inside `torch.func` transforms"
@@ -95,19 +95,19 @@ class GAN:
         "Logits `(B,)` of instances"
         return functional_call(self.D, d, (x,)).flatten()
 
-    def loss_d(self, d: Params, fake: torch.Tensor, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        "The discriminator's loss on generated and weighted real instances"
+    def loss_d(self, d: Params, real: torch.Tensor, fake: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        "The discriminator's loss, from its logits `(B,)` of weighted real and of generated instances"
         loss = LOSSES.get(self.loss, self.loss)
-        return ((w * loss.real(self.judge(d, x))).sum() + loss.fake(self.judge(d, fake)).sum()) / len(fake) + l2(d, self.l2_d)
+        return ((w * loss.real(real)).sum() + loss.fake(fake).sum()) / len(fake) + l2(d, self.l2_d)
 
-    def loss_g(self, g: Params, d: Params, fake: torch.Tensor) -> torch.Tensor:
-        "The generator's loss"
-        return LOSSES.get(self.loss, self.loss).gen(self.judge(d, fake)).sum() / len(fake) + l2(g, self.l2_g)
+    def loss_g(self, g: Params, fake: torch.Tensor) -> torch.Tensor:
+        "The generator's loss, from the discriminator's logits `(B,)` of generated instances"
+        return LOSSES.get(self.loss, self.loss).gen(fake).sum() / len(fake) + l2(g, self.l2_g)
 
     def losses(self, g: Params, d: Params, b: Batch, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        "Both players' losses, discriminator's first"
-        fake = self.generate(g, b.z)
-        return self.loss_d(d, fake, b.x, w), self.loss_g(g, d, fake)
+        "Both players' losses, discriminator's first, from one pass over the batch"
+        fake = self.judge(d, self.generate(g, b.z))
+        return self.loss_d(d, self.judge(d, b.x), fake, w), self.loss_g(g, fake)
 
     def to(self, device) -> 'GAN':
         "This GAN with copies of its networks on `device`, or itself if they are there"
@@ -134,9 +134,9 @@ class GAN:
 
     def _alternating(self, s: State, b: Batch, w: torch.Tensor, gradients: Callable) -> State:
         "Discriminator first; the generator's gradient is taken against the new one"
-        [grad_d] = gradients(lambda d: [self.loss_d(d, self.generate(s.g, b.z), b.x, w)], s.d)
+        [grad_d] = gradients(lambda d: self.losses(s.g, d, b, w)[:1], s.d)
         d, md = self.opt_d.update(grad_d, s.md, s.d, b.t)
-        [grad_g] = gradients(lambda g: [self.loss_g(g, d, self.generate(g, b.z))], s.g)
+        [grad_g] = gradients(lambda g: [self.loss_g(g, self.judge(d, self.generate(g, b.z)))], s.g)
         g, mg = self.opt_g.update(grad_g, s.mg, s.g, b.t)
         return State(g, d, mg, md)
 

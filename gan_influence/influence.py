@@ -31,7 +31,8 @@ def backtrack(
     w = w.detach().requires_grad_()
     with torch.enable_grad(): after = list(flatten(gan.step(s, b, w)).values())
     before = [*flatten(s).values(), w]
-    pulled = [torch.autograd.grad(after, before, list(flatten(u).values()), retain_graph=True, materialize_grads=True) for u in adjoints]
+    pull = lambda u, last: torch.autograd.grad(after, before, list(flatten(u).values()), retain_graph=not last, materialize_grads=True)
+    pulled = [pull(u, i == len(adjoints)) for i, u in enumerate(adjoints, 1)]
     return [_like(s, p[:-1]) for p in pulled], -torch.stack([p[-1] for p in pulled])
 
 def _like(s: State, values: Sequence[torch.Tensor]) -> State:

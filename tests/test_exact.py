@@ -47,8 +47,9 @@ def test_backtrack_is_the_papers_transpose_with_the_right_rates(alternating):
     g, d = ({k: p.clone().requires_grad_() for k, p in q.items()} for q in (s.g, s.d))
     def inner(loss, params, v): return sum((x * v[k]).sum() for x, k in zip(torch.autograd.grad(loss, list(params.values()), create_graph=True), params))
     def pulled(scalar, params): return dict(zip(params, torch.autograd.grad(scalar, list(params.values()), retain_graph=True, materialize_grads=True)))
-    loss_d = lambda g, d: gan.loss_d(d, gan.generate(g, b.z), b.x, w)
-    loss_g = lambda g, d: gan.loss_g(g, d, gan.generate(g, b.z))
+    logits = lambda g, d: gan.judge(d, gan.generate(g, b.z))
+    loss_d = lambda g, d: gan.loss_d(d, gan.judge(d, b.x), logits(g, d), w)
+    loss_g = lambda g, d: gan.loss_g(g, logits(g, d))
     ug, ud = u.g, u.d
     if alternating:  # the generator moved last, at the new discriminator: undo it first
         new_d = {k: (p - rate_d * x).detach().requires_grad_() for (k, p), x in zip(d.items(), torch.autograd.grad(loss_d(g, d), list(d.values())))}
