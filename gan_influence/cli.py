@@ -166,7 +166,7 @@ def demo(out: Path, paper: bool = False) -> list[str]:
         lines += [verdict(table, k, preset['headline'], run.plan.n, title) for k in scores.names[:-1]]
         figures = pictures(run, scores, table, preset['headline'])
         for k, content in figures.items(): write_file(out/folder/f'{k}.png', content)
-        sections[title] = [f'Trained on {data.source}; {run}. One seed: the tutorials show means and spreads.', *figures.values(), table.drop(columns=['change'])]
+        sections[title] = [f'Trained on {data.source}; {run}. One seed: before relying on a gain, repeat it with others.', *figures.values(), table.drop(columns=['change'])]
     page = write_report(out/'report.html', 'Which training instances help or harm a GAN', {'Verdict': lines, **sections})
     print(f'[{time.perf_counter() - start:4.0f} s] pictures, tables and report: {page.resolve()}\n', *lines, sep='\n')
     return lines

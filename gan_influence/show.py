@@ -153,7 +153,7 @@ def as_html(part) -> str:
     if isinstance(part, Figure): part = png(part)
     if isinstance(part, Path): part = part.read_bytes()
     if isinstance(part, bytes): return f'<img alt="" src="data:image/png;base64,{base64.b64encode(part).decode()}">'
-    if isinstance(part, pd.DataFrame): return part.to_html(index=False, border=0, float_format=lambda v: f'{v:.4g}', na_rep='')
+    if isinstance(part, pd.DataFrame): return part.to_html(index=False, border=0, float_format=lambda v: f'{v:.5g}', na_rep='')
     return f'<p>{html.escape(str(part))}</p>'
 
 def write_report(
