@@ -3,14 +3,17 @@
     python benchmarks/step.py [--threads 1] [--repeats 30] [--out benchmarks/results/step.csv]
 
 `plain` is the training step of any tutorial: torch.optim.SGD, two `.backward()`, simultaneous updates, generator run once.
-`step` is ours, `backtrack` scores all instances of a batch on one metric, `backtrack × 2` on two. The rows take turns, so a
-slow moment of the machine hits all of them; the ratio is that of medians.
+`step` is ours, `backtrack` scores all instances of a batch on one metric, `backtrack × 2` on two; `backtrack, PyTorch layers`
+differentiates PyTorch's own convolutions and norms twice. The rows take turns, so a slow moment of the machine hits all of
+them; the ratio is that of medians.
 """
 import argparse
 import platform
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -38,8 +41,10 @@ def rows(name, nets, x, z_dim, repeats):
     gan, z, w = GAN(*nets(), z_dim=z_dim), torch.randn(len(x), z_dim, dtype=x.dtype), torch.ones(len(x), dtype=x.dtype)
     s, b = gan.start(), Batch(0, torch.arange(len(x)), x, z)
     u = map_tensors(torch.randn_like, s)
+    def by_pytorch():
+        with patch('gan_influence.influence.twice', lambda values: nullcontext()): backtrack(gan, [u], s, b, w)
     kinds = {'plain': plain_step(*nets(), x, z), 'step': lambda: gan.step(s, b, w),
-             'backtrack': lambda: backtrack(gan, [u], s, b, w), 'backtrack × 2': lambda: backtrack(gan, [u, u], s, b, w)}
+             'backtrack': lambda: backtrack(gan, [u], s, b, w), 'backtrack, PyTorch layers': by_pytorch, 'backtrack × 2': lambda: backtrack(gan, [u, u], s, b, w)}
     times = {k: [] for k in kinds}
     for i in range(repeats + 2):
         for k, f in kinds.items():

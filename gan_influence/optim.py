@@ -37,6 +37,7 @@ Params = dict[str, torch.Tensor]  # a network's parameters by name
 class SGD:
     "Plain stochastic gradient descent"
     lr: float | Callable = 1e-3  # rate, or schedule of the step
+    linear = True  # in the gradients: the derivative of an update does not depend on their values
 
     def init(self, params: Params) -> dict:
         "No memory"
