@@ -216,12 +216,19 @@ class Model(NamedTuple):
     state: State
 
     @property
-    def G(self) -> Player: return Player(self.gan.G, self.state.g, self.gan.z_dim)  # latents → instances
-    @property
-    def D(self) -> Player: return Player(self.gan.D, self.state.d)  # instances → logits
+    def G(self) -> Player:
+        "The generator: latents `(B, z_dim)` → instances"
+        return Player(self.gan.G, self.state.g, self.gan.z_dim)
 
     @property
-    def players(self) -> tuple[Player, Player]: return self.G, self.D  # what a metric is called with
+    def D(self) -> Player:
+        "The discriminator: instances → logits"
+        return Player(self.gan.D, self.state.d)
+
+    @property
+    def players(self) -> tuple[Player, Player]:
+        "What a metric is called with"
+        return self.G, self.D
 
     def modules(self) -> tuple[nn.Module, nn.Module]:
         "Generator and discriminator as modules of their own with these parameters, to save or use anywhere"

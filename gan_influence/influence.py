@@ -70,7 +70,9 @@ class Scores:
     data: torch.Tensor | None = field(default=None, repr=False, compare=False)  # the training instances, for pictures; not saved
 
     @property
-    def names(self) -> list[str]: return list(self.metrics)
+    def names(self) -> list[str]:
+        "Names of the metrics"
+        return list(self.metrics)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         "One metric's scores, `(n,)`"

@@ -87,8 +87,13 @@ class Classifier(nn.Module):
         self.head = nn.Linear(self.n_features, n_classes, device='meta')
         glorot(self, seed, 'init/classifier', dtype)
 
-    def features(self, x): return self.body(x)  # `(B, 1, 28, 28)` → `(B, 128)` in (0, 1)
-    def forward(self, x): return self.head(self.body(x))  # → `(B, n_classes)` logits
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        "Images `(B, 1, 28, 28)` → features `(B, 128)` in (0, 1)"
+        return self.body(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "Images `(B, 1, 28, 28)` → logits `(B, n_classes)`"
+        return self.head(self.body(x))
 
 # %% ../nbs/02_nets.ipynb #f083728e
 def train_classifier(

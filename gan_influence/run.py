@@ -8,7 +8,7 @@ __all__ = ['Plan', 'Epoch', 'flatten', 'unflatten', 'Memory', 'Directory', 'reco
            'warn_drift', 'train', 'losses', 'check_fit', 'retrain', 'counterfactual_weights', 'as_indices',
            'retrain_many', 'map_tensors']
 
-# %% ../nbs/06_run.ipynb #ea8cd7e4
+# %% ../nbs/06_run.ipynb #e486a6fd
 import hashlib, json, math, re, warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .core import Diverged, Progress, RunError, exact, fingerprint, normal, perm
 from .data import as_tensor
 from .gan import GAN, LOSSES, Batch, Model, State, check_function, own_gradients_functional
 
-# %% ../nbs/06_run.ipynb #85f1f04b
+# %% ../nbs/06_run.ipynb #b06b4b1d
 @dataclass(frozen=True)
 class Plan:
     "Batches and latents of a run, as functions of the step"
@@ -37,7 +37,9 @@ class Plan:
             raise ValueError(f'a batch of {self.bs} cannot be drawn from {self.n} instances: choose bs from 1 to {self.n}.')
 
     @property
-    def steps(self) -> int: return self.n // self.bs  # per epoch
+    def steps(self) -> int:
+        "Steps per epoch: an incomplete last batch is dropped"
+        return self.n // self.bs
 
 class Epoch:
     "The batches of one epoch, a sequence"
@@ -53,7 +55,7 @@ class Epoch:
         idx = self.order[i * bs:(i + 1) * bs]
         return Batch(t, idx, self.data[idx], normal((bs, self.z_dim), self.plan.seed, 'latents', t, self.data.dtype, self.data.device))
 
-# %% ../nbs/06_run.ipynb #adc47e07
+# %% ../nbs/06_run.ipynb #79f79dc3
 def flatten(tree, prefix: str = '') -> dict:
     "Nested dicts of tensors → one dict, names joined by `/`"
     items = tree._asdict().items() if isinstance(tree, tuple) else tree.items()
@@ -70,13 +72,18 @@ def unflatten(flat: dict, like):
     if shapes(flat) != shapes(flatten(like)): raise RunError("a stored state does not fit these networks and optimisers: pass the GAN the run was trained with.")
     return build(like, '')
 
-# %% ../nbs/06_run.ipynb #28c3df15
+# %% ../nbs/06_run.ipynb #c9cffbb2
 class Memory:
     "Keeps a run in memory"
     path = None
     def __init__(self): self.record, self.states = None, {}
-    def save(self, epoch: int, state: State, record: dict): self.states[epoch], self.record = state, record
-    def load(self, epoch: int, like: State) -> State: return self.states[epoch]
+    def save(self, epoch: int, state: State, record: dict):
+        "Keep the state before `epoch`, and the record"
+        self.states[epoch], self.record = state, record
+
+    def load(self, epoch: int, like: State) -> State:
+        "The state before `epoch`"
+        return self.states[epoch]
 
 class Directory:
     "Keeps a run in a directory: every finished epoch is safe, whatever happens next"
@@ -92,22 +99,26 @@ class Directory:
             raise RunError(f'{self.path}/run.json is not the record that was written (truncated or changed). Restore it, or train into another folder.')
         return record
 
-    def file(self, epoch: int) -> Path: return self.path/'states'/f'epoch-{epoch:05d}.safetensors'
+    def file(self, epoch: int) -> Path:
+        "Where the state before `epoch` is"
+        return self.path/'states'/f'epoch-{epoch:05d}.safetensors'
 
     def save(self, epoch: int, state: State, record: dict):
+        "Write the state before `epoch`, then the record that names it: the last finished epoch is whole at any moment"
         flat = {k: v.detach().contiguous().cpu() for k, v in flatten(state).items()}
         record['states'][str(epoch)] = write_file(self.file(epoch), safetensors.torch.save(flat))
         write_file(self.path/'run.json', json.dumps({**record, 'sha256': record_hash(record)}, indent=1))
         self.record = record
 
     def load(self, epoch: int, like: State) -> State:
+        "The state before `epoch`, in the structure of `like`; raises `RunError` if the file is not what was written"
         return unflatten(safetensors.torch.load(read_file(self.file(epoch), self.record['states'][str(epoch)])), like)
 
 def record_hash(record: dict) -> str:
     "What a record is known by: a changed one is refused"
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/06_run.ipynb #f02bbbdf
+# %% ../nbs/06_run.ipynb #d2d443a2
 def describe(gan: GAN) -> dict:
     "A GAN in JSON-able words"
     words = lambda o: re.sub(r' at 0x[0-9a-f]+', '', str(o))
@@ -133,7 +144,7 @@ def check_same(path, stored: dict, given: dict, what: dict):
     k = differ[0]
     raise RunError(f'{path} holds another run: {k} is {str(stored.get(k))[:60]!r} there and {str(given[k])[:60]!r} here. Pass the same {k}{what}.')
 
-# %% ../nbs/06_run.ipynb #314fca22
+# %% ../nbs/06_run.ipynb #848e1014
 def finite(tree) -> bool:
     "Are all tensors of a tree finite?"
     return all(torch.isfinite(v.sum()) for v in flatten(tree).values())
@@ -161,7 +172,7 @@ def locate_divergence(gan: GAN, state: State, batches: Iterator[Batch], weights:
             if not all(map(finite, part)): raise Diverged(f"training diverged at step {b.t}: the {who}'s parameters are no longer finite. Lower its learning rate, or look at instances {b.idx[:5].tolist()}… of that batch.")
     raise Diverged('training diverged, and did not when the steps were repeated: this machine does not compute the same twice.')
 
-# %% ../nbs/06_run.ipynb #4cce5209
+# %% ../nbs/06_run.ipynb #3c5f53e8
 class Run:
     "A trained GAN with its trajectory"
     def __init__(self, gan: GAN, data: torch.Tensor, plan: Plan, store: Memory | Directory):
@@ -179,20 +190,36 @@ class Run:
         return cls(gan, data, plan, store)
 
     @property
-    def epochs(self) -> int: return len(self.store.record['states'] or self.store.states) - 1  # epochs trained
+    def epochs(self) -> int:
+        "How many epochs were trained"
+        return len(self.store.record['states'] or self.store.states) - 1
+
     @property
-    def history(self) -> list: return self.store.record['history']  # losses, and the metric, after every epoch
+    def history(self) -> list[dict]:
+        "Both losses, and the metric that `train` was given, after every epoch"
+        return self.store.record['history']
+
     @property
-    def path(self) -> Path | None: return self.store.path
+    def path(self) -> Path | None:
+        "The run directory; None for a run in memory"
+        return self.store.path
+
     @property
-    def model(self) -> Model: return Model(self.gan, self.state())  # the trained GAN
+    def model(self) -> Model:
+        "The trained GAN"
+        return Model(self.gan, self.state())
 
     def state(self, epoch: int | None = None) -> State:
         "The state before `epoch`; by default the last"
         return self.store.load(self.epochs if epoch is None else epoch, self.gan.start())
 
-    def epoch(self, e: int) -> Epoch: return Epoch(self.plan, self.data, e, self.gan.z_dim)
-    def weights(self) -> torch.Tensor: return self.data.new_ones(len(self.data))
+    def epoch(self, e: int) -> Epoch:
+        "The batches of epoch `e`"
+        return Epoch(self.plan, self.data, e, self.gan.z_dim)
+
+    def weights(self) -> torch.Tensor:
+        "The weights of a full training: 1 for every instance, `(n,)`"
+        return self.data.new_ones(len(self.data))
 
     def first_epoch(self, epochs: int | None) -> int:
         "Where the last `epochs` epochs begin; None means all"
@@ -236,7 +263,7 @@ def warn_drift(replayed: State, logged: State, what: str):
     worst = max(a, key=lambda k: (a[k] - b[k]).abs().max().item())
     warnings.warn(f'{what} ends {(a[worst] - b[worst]).abs().max().item():.1e} from the logged state (in {worst}): this machine, or its number of threads, computes otherwise than at training. Results are those of the repeated steps.', stacklevel=3)
 
-# %% ../nbs/06_run.ipynb #2f777177
+# %% ../nbs/06_run.ipynb #133be418
 def train(
     gan: GAN,
     data,  # training instances: a tensor `(n, ...)`, or anything `as_tensor` takes
@@ -296,7 +323,7 @@ def check_fit(gan: GAN, data: torch.Tensor):
     if len(logits) != 2: raise ValueError(f'the discriminator gives {len(logits) // 2} values per instance: it must give one logit.')
     if any(f(logits).shape != logits.shape for f in LOSSES.get(gan.loss, gan.loss)): raise ValueError('the functions of a Loss work elementwise: leave out the mean or sum.')
 
-# %% ../nbs/06_run.ipynb #578aae57
+# %% ../nbs/06_run.ipynb #96210235
 def retrain(
     run: Run,
     without=None,  # indices of training instances to leave out
@@ -331,7 +358,7 @@ def as_indices(run: Run, indices) -> torch.Tensor:
         raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} ({idx.dtype}).')
     return idx.long().to(run.data.device)
 
-# %% ../nbs/06_run.ipynb #b91b5fa1
+# %% ../nbs/06_run.ipynb #5a7ccff8
 def retrain_many(
     run: Run,
     weights: torch.Tensor,  # `(M, n)`: a row per counterfactual

@@ -47,13 +47,23 @@ class Geometry(NamedTuple):
     transposed: bool  # was the layer `y, w → x`?
 
     @property
-    def pointwise(self) -> bool: return tuple(self.w[2:]) == (1, 1) and self.stride == [1, 1] and self.padding == [0, 0] and self.groups == 1
+    def pointwise(self) -> bool:
+        "Is the kernel 1 × 1, and nothing else to it?"
+        return tuple(self.w[2:]) == (1, 1) and self.stride == [1, 1] and self.padding == [0, 0] and self.groups == 1
+
     @property
-    def one_channel(self) -> bool: return self.w[1] == self.groups == 1 and self.dilation == [1, 1] and self.padding == [0, 0]
+    def one_channel(self) -> bool:
+        "Have the images one channel, and is there no padding or dilation?"
+        return self.w[1] == self.groups == 1 and self.dilation == [1, 1] and self.padding == [0, 0]
 
 NHWC = torch.channels_last
-def last(t: torch.Tensor) -> torch.Tensor: return t.permute(0, 2, 3, 1)  # `(B, C, H, W)` → `(B, H, W, C)`
-def first(t: torch.Tensor) -> torch.Tensor: return t.permute(0, 3, 1, 2)  # and back
+def last(t: torch.Tensor) -> torch.Tensor:
+    "`(B, C, H, W)` → `(B, H, W, C)`"
+    return t.permute(0, 2, 3, 1)
+
+def first(t: torch.Tensor) -> torch.Tensor:
+    "`(B, H, W, C)` → `(B, C, H, W)`"
+    return t.permute(0, 3, 1, 2)
 
 def nhwc(t: torch.Tensor) -> torch.Tensor:
     "The same tensor, channels last in memory, also where one channel leaves that open"
