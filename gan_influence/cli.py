@@ -25,12 +25,12 @@ from .influence import Scores, influence
 from .log import Directory
 from .metrics import ALL, FID, IS, DiscriminatorLoss
 from .nets import ACTIVATIONS, DCGAN, FCGAN, Classifier, train_classifier
-from .optim import SGD, Adam, InverseSqrt, Linear
+from .optim import SGD, Adam, AdamW, InverseSqrt, Linear, RMSprop
 from .run import Run, fingerprint_state, retrain, train
 from .show import plot_agreement, plot_cleansing, plot_points, plot_samples, png, report, write_report
 
 # %% ../nbs/14_cli.ipynb #9f4d42e3
-NETS, OPTIMISERS, SCHEDULES = dict(FCGAN=FCGAN, DCGAN=DCGAN), dict(SGD=SGD, Adam=Adam), dict(Linear=Linear, InverseSqrt=InverseSqrt)
+NETS, OPTIMISERS, SCHEDULES = dict(FCGAN=FCGAN, DCGAN=DCGAN), dict(SGD=SGD, RMSprop=RMSprop, Adam=Adam, AdamW=AdamW), dict(Linear=Linear, InverseSqrt=InverseSqrt)
 
 def make(words: dict):
     "What a name and its arguments describe: networks, an optimiser, a schedule"

@@ -18,7 +18,7 @@ from torch import nn
 from torch.func import functional_call
 
 from .core import normal, whole
-from .optim import Params, SGD
+from .optim import Params, SGD, average
 from .twice import call
 
 # %% ../nbs/05_gan.ipynb #8b7b4ea4
@@ -43,13 +43,14 @@ class State(NamedTuple):
     d: Params  # discriminator's parameters
     mg: dict  # memory of the generator's optimiser
     md: dict  # memory of the discriminator's optimiser
+    ema: Params = {}  # the generator's average, if it keeps one
 
 class Batch(NamedTuple):
     "All that is given to a training step"
     t: int  # step, from 0
     idx: torch.Tensor  # `(B,)` indices of the real instances in the training set
     x: torch.Tensor  # `(B, ...)` the instances
-    z: torch.Tensor  # `(B, z_dim)` latents
+    z: torch.Tensor  # `(B, z_dim)` latents; `(2B, z_dim)`, the discriminator's first, where they are not shared
 
 # %% ../nbs/05_gan.ipynb #e76a5d16
 def tracks(*players: Params) -> bool:
@@ -86,11 +87,16 @@ class GAN:
     l2_g: float = 0.  # λ of the L2 penalty on the generator's kernels
     l2_d: float = 0.  # … on the discriminator's
     alternating: bool = False  # discriminator first, then the generator against the new one
+    d_steps: int = 1  # discriminator steps per generator step
+    shared_latents: bool = True  # does the generator answer on the discriminator's latents?
+    ema: float = 0.  # decay of the generator's average, which is then the one that is evaluated; 0 keeps none
 
     def __post_init__(self):
         if self.loss not in LOSSES and not isinstance(self.loss, Loss):
             raise ValueError(f'no loss is called {self.loss!r}: choose one of {", ".join(LOSSES)}, or pass a `Loss`.')
         if whole(self.z_dim, 'z_dim') < 1: raise ValueError(f'z_dim is {self.z_dim}: a latent has one dimension or more.')
+        if whole(self.d_steps, 'd_steps') < 1: raise ValueError(f'd_steps is {self.d_steps}: the discriminator makes one step or more per generator step.')
+        if not 0 <= self.ema < 1: raise ValueError(f'ema is {self.ema}: a decay is from 0 (no average) to below 1.')
         for who, net, opt in (('generator', self.G, self.opt_g), ('discriminator', self.D, self.opt_d)): check_player(who, net, opt)
         if {id(p) for p in self.G.parameters()} & {id(p) for p in self.D.parameters()}: raise ValueError('the two players share parameters: give each its own.')
 
@@ -112,9 +118,22 @@ class GAN:
         return LOSSES.get(self.loss, self.loss).gen(fake).sum() / len(fake) + l2(g, self.l2_g)
 
     def losses(self, g: Params, d: Params, b: Batch, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        "Both players' losses, discriminator's first, from one pass over the batch"
+        "Both players' losses on a batch, discriminator's first"
+        if not self.shared_latents: return self._loss_d(g, d, b, w), self._loss_g(g, d, b)
         fake = self.judge(d, self.generate(g, b.z))
         return self.loss_d(d, self.judge(d, b.x), fake, w), self.loss_g(g, fake)
+
+    def _loss_d(self, g: Params, d: Params, b: Batch, w: torch.Tensor) -> torch.Tensor:
+        "The discriminator's loss alone"
+        return self.loss_d(d, self.judge(d, b.x), self.judge(d, self.generate(g, self._latents(b)[0])), w)
+
+    def _loss_g(self, g: Params, d: Params, b: Batch) -> torch.Tensor:
+        "The generator's loss alone"
+        return self.loss_g(g, self.judge(d, self.generate(g, self._latents(b)[1])))
+
+    def _latents(self, b: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        "What the discriminator's loss is taken on, and what the generator's"
+        return (b.z, b.z) if self.shared_latents else b.z.chunk(2)
 
     def to(self, device) -> 'GAN':
         "This GAN with copies of its networks on `device`, or itself if they are there"
@@ -129,15 +148,20 @@ class GAN:
         "The state before the first step: the networks' own trainable parameters, empty optimiser memory"
         copy = lambda net: {k: p.detach().clone().to(device or p.device) for k, p in net.named_parameters() if p.requires_grad}
         g, d = copy(self.G), copy(self.D)
-        return State(g, d, self.opt_g.init(g), self.opt_d.init(d))
+        return State(g, d, self.opt_g.init(g), self.opt_d.init(d), {k: p.clone() for k, p in g.items()} if self.ema else {})
 
     def step(self, s: State, b: Batch, w: torch.Tensor, gradients: Callable = own_gradients) -> State:
         "One adversarial step on batch `b` with instance weights `w` of shape `(B,)`"
-        if self.alternating: return self._alternating(s, b, w, gradients)
-        grad_d, grad_g = self._joint(s, b, w) if gradients is own_gradients else gradients(lambda d, g: self.losses(g, d, b, w), s.d, s.g)
+        generator_moves, together = (b.t + 1) % self.d_steps == 0, self.shared_latents and not self.alternating
+        if generator_moves and together:
+            grad_d, grad_g = self._joint(s, b, w) if gradients is own_gradients else gradients(lambda d, g: self.losses(g, d, b, w), s.d, s.g)
+        else: [grad_d] = gradients(lambda d: [self._loss_d(s.g, d, b, w)], s.d)
         d, md = self.opt_d.update(grad_d, s.md, s.d, b.t)
-        g, mg = self.opt_g.update(grad_g, s.mg, s.g, b.t)
-        return State(g, d, mg, md)
+        if not generator_moves: return s._replace(d=d, md=md)
+        if not together:
+            [grad_g] = gradients(lambda g: [self._loss_g(g, d if self.alternating else s.d, b)], s.g)
+        g, mg = self.opt_g.update(grad_g, s.mg, s.g, b.t // self.d_steps)
+        return State(g, d, mg, md, average(s.ema, {k: g[k] for k in s.ema}, self.ema))
 
     def _joint(self, s: State, b: Batch, w: torch.Tensor) -> tuple[Params, Params]:
         "`own_gradients` of both losses from one pass back through the discriminator"
@@ -156,14 +180,6 @@ class GAN:
             grad_g = grad(fake, list(g.values()), ratio.view(-1, *[1] * (fake.dim() - 1)) * pull)
         return dict(zip(d, grad_d)), {k: x if y is None else x + y for k, x, y in zip(g, grad_g, alone)}
 
-    def _alternating(self, s: State, b: Batch, w: torch.Tensor, gradients: Callable) -> State:
-        "Discriminator first; the generator's gradient is taken against the new one"
-        [grad_d] = gradients(lambda d: self.losses(s.g, d, b, w)[:1], s.d)
-        d, md = self.opt_d.update(grad_d, s.md, s.d, b.t)
-        [grad_g] = gradients(lambda g: [self.loss_g(g, self.judge(d, self.generate(g, b.z)))], s.g)
-        g, mg = self.opt_g.update(grad_g, s.mg, s.g, b.t)
-        return State(g, d, mg, md)
-
 # %% ../nbs/05_gan.ipynb #163bc1da
 def l2(params: Params, scale: float) -> torch.Tensor | float:
     "½ · scale · ‖W‖², over kernels: parameters with two or more axes"
@@ -172,7 +188,7 @@ def l2(params: Params, scale: float) -> torch.Tensor | float:
 def check_player(who: str, net: nn.Module, opt):
     "Raise `ValueError` for a player that cannot be trained here, or whose step would depend on more than its state and weights"
     if not (hasattr(opt, 'init') and hasattr(opt, 'update')):
-        raise ValueError(f'the {who}\'s optimiser {type(opt).__name__} has no pure init and update: pass SGD(lr) or Adam(lr) of this library.')
+        raise ValueError(f'the {who}\'s optimiser {type(opt).__name__} has no pure init and update: pass SGD(lr), Adam(lr), … or from_torch(torch.optim.Adam, lr=…).')
     if not any(p.requires_grad for p in net.parameters()): raise ValueError(f'the {who} has no trainable parameter: set requires_grad on some.')
     for name, m in net.named_modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
@@ -217,8 +233,8 @@ class Model(NamedTuple):
 
     @property
     def G(self) -> Player:
-        "The generator: latents `(B, z_dim)` → instances"
-        return Player(self.gan.G, self.state.g, self.gan.z_dim)
+        "The generator: latents `(B, z_dim)` → instances; its average, if it keeps one"
+        return Player(self.gan.G, self.state.ema or self.state.g, self.gan.z_dim)
 
     @property
     def D(self) -> Player:
@@ -233,7 +249,7 @@ class Model(NamedTuple):
     def modules(self) -> tuple[nn.Module, nn.Module]:
         "Generator and discriminator as modules of their own with these parameters, to save or use anywhere"
         nets = deepcopy(self.gan.G), deepcopy(self.gan.D)
-        for net, params in zip(nets, (self.state.g, self.state.d)): net.load_state_dict(params, strict=False)
+        for net, params in zip(nets, (self.state.ema or self.state.g, self.state.d)): net.load_state_dict(params, strict=False)
         return nets
 
     def sample(self, z: torch.Tensor) -> torch.Tensor:

@@ -42,8 +42,9 @@ class Plan:
 
 class Epoch:
     "The batches of one epoch, a sequence"
-    def __init__(self, plan: Plan, data: torch.Tensor, epoch: int, z_dim: int):
-        self.plan, self.data, self.first, self.z_dim = plan, data, epoch * plan.steps, z_dim
+    def __init__(self, plan: Plan, data: torch.Tensor, epoch: int, z_dim: int, shared_latents: bool = True):
+        self.plan, self.data, self.first = plan, data, epoch * plan.steps
+        self.latents = plan.bs if shared_latents else 2 * plan.bs, z_dim
         self.order = permutation(plan.n, plan.seed, 'batches', epoch).to(data.device)
 
     def __len__(self): return self.plan.steps
@@ -52,7 +53,7 @@ class Epoch:
         if not 0 <= i < len(self): raise IndexError(i)
         bs, t = self.plan.bs, self.first + i
         idx = self.order[i * bs:(i + 1) * bs]
-        return Batch(t, idx, self.data[idx], normal((bs, self.z_dim), self.plan.seed, 'latents', t, self.data.dtype, self.data.device))
+        return Batch(t, idx, self.data[idx], normal(self.latents, self.plan.seed, 'latents', t, self.data.dtype, self.data.device))
 
 # %% ../nbs/07_run.ipynb #f1cdcbbf
 def describe(gan: GAN) -> dict:
@@ -151,7 +152,7 @@ class Run:
 
     def epoch(self, e: int) -> Epoch:
         "The batches of epoch `e`"
-        return Epoch(self.plan, self.data, e, self.gan.z_dim)
+        return Epoch(self.plan, self.data, e, self.gan.z_dim, self.gan.shared_latents)
 
     def weights(self) -> torch.Tensor:
         "The weights of a full training: 1 for every instance, `(n,)`"

@@ -10,13 +10,13 @@ from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, SGD, Adam, Batch, Metric,
                                influence, map_tensors, own_gradients_functional, train)
 
 
-def random_step(nets, shape, z_dim, **kwargs):
+def random_step(nets, shape, z_dim, t=0, **kwargs):
     "A GAN, a state, a batch, its weights and an adjoint, all random"
     rng = torch.Generator().manual_seed(0)
     normal = lambda *s: torch.randn(*s, dtype=torch.float64, generator=rng)
     gan = GAN(*nets, z_dim=z_dim, **kwargs)
     s = gan.start()
-    return gan, s, Batch(0, torch.arange(6), normal(6, *shape), normal(6, z_dim)), torch.ones(6, dtype=torch.float64), map_tensors(lambda p: normal(*p.shape), s)
+    return gan, s, Batch(t, torch.arange(6), normal(6, *shape), normal(6 if gan.shared_latents else 12, z_dim)), torch.ones(6, dtype=torch.float64), map_tensors(lambda p: normal(*p.shape), s)
 
 
 def close(a, b, eps=1e-10):
@@ -36,6 +36,20 @@ def test_backtrack_is_the_vjp_by_torch_func(nets, opt, alternating):
     theirs, dw = pull(u)
     close(ours, theirs)
     torch.testing.assert_close(score[0], -dw, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize('t', [0, 1])  # the discriminator's step, both players' step
+@pytest.mark.parametrize('how', [dict(d_steps=2), dict(d_steps=2, alternating=True, ema=.7), dict(shared_latents=False), dict(ema=.7)])
+def test_schemes_by_torch_func(how, t):
+    "Several discriminator steps, latents of the generator's own, its average: both ways to the step and to its transpose"
+    gan, s, b, w, u = random_step(FCGAN(), (2,), 10, t, opt_g=SGD(.05, .5), opt_d=Adam(.2, (.5, .9), .1), l2_g=.02, **how)
+    [ours], score = backtrack(gan, [u], s, b, w)
+    after, pull = torch.func.vjp(lambda s, w: gan.step(s, b, w, own_gradients_functional), s, w)
+    theirs, dw = pull(u)
+    close(ours, theirs)
+    close(gan.step(s, b, w), after)
+    torch.testing.assert_close(score[0], -dw, rtol=1e-10, atol=1e-12)
+    assert all(torch.equal(p, s.g[k]) for k, p in after.g.items()) == (gan.d_steps == 2 and t == 0)
 
 
 @pytest.mark.parametrize('loss', ['nonsaturating', 'minmax', 'least_squares', 'hinge', 'softplus'])
