@@ -8,6 +8,7 @@ __all__ = ['backtrack', 'gradient', 'Scores', 'influence', 'named']
 # %% ../nbs/09_influence.ipynb #e39096f0
 import csv, io, json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def backtrack(
     s = map_tensors(lambda p: p.detach().requires_grad_(), s)
     w = w.detach().requires_grad_()
     linear = not gan.alternating and all(getattr(opt, 'linear', False) for opt in (gan.opt_g, gan.opt_d))
-    with torch.enable_grad(), twice(values=not linear): after = list(flatten(gan.step(s, b, w)).values())
+    with torch.enable_grad(), nullcontext() if gan.penalty else twice(values=not linear): after = list(flatten(gan.step(s, b, w)).values())
     before = [*flatten(s).values(), w]
     pull = lambda u, last: torch.autograd.grad(after, before, list(flatten(u).values()), retain_graph=not last, materialize_grads=True)
     pulled = [pull(u, i == len(adjoints)) for i, u in enumerate(adjoints, 1)]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import Diverged, Progress, RunError, exact, fingerprint, normal, permutation, whole
+from .core import Diverged, Progress, RunError, exact, fingerprint, normal, permutation, uniform, whole
 from .data import as_tensor
 from .gan import GAN, LOSSES, Batch, Model, State, check_function, own_gradients_functional
 from .log import Directory, Memory, flatten, map_tensors
@@ -42,9 +42,8 @@ class Plan:
 
 class Epoch:
     "The batches of one epoch, a sequence"
-    def __init__(self, plan: Plan, data: torch.Tensor, epoch: int, z_dim: int, shared_latents: bool = True):
-        self.plan, self.data, self.first = plan, data, epoch * plan.steps
-        self.latents = plan.bs if shared_latents else 2 * plan.bs, z_dim
+    def __init__(self, plan: Plan, data: torch.Tensor, epoch: int, gan: GAN):
+        self.plan, self.data, self.gan, self.first = plan, data, gan, epoch * plan.steps
         self.order = permutation(plan.n, plan.seed, 'batches', epoch).to(data.device)
 
     def __len__(self): return self.plan.steps
@@ -53,7 +52,10 @@ class Epoch:
         if not 0 <= i < len(self): raise IndexError(i)
         bs, t = self.plan.bs, self.first + i
         idx = self.order[i * bs:(i + 1) * bs]
-        return Batch(t, idx, self.data[idx], normal(self.latents, self.plan.seed, 'latents', t, self.data.dtype, self.data.device))
+        like = self.data.dtype, self.data.device
+        z = normal((bs if self.gan.shared_latents else 2 * bs, self.gan.z_dim), self.plan.seed, 'latents', t, *like)
+        mix = uniform(bs, self.plan.seed, 'mix', t, *like) if getattr(self.gan.penalty, 'mixes', False) else None
+        return Batch(t, idx, self.data[idx], z, mix)
 
 # %% ../nbs/07_run.ipynb #f1cdcbbf
 def describe(gan: GAN) -> dict:
@@ -152,7 +154,7 @@ class Run:
 
     def epoch(self, e: int) -> Epoch:
         "The batches of epoch `e`"
-        return Epoch(self.plan, self.data, e, self.gan.z_dim, self.gan.shared_latents)
+        return Epoch(self.plan, self.data, e, self.gan)
 
     def weights(self) -> torch.Tensor:
         "The weights of a full training: 1 for every instance, `(n,)`"

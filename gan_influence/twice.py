@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['X', 'W', 'Y', 'NHWC', 'BLOCK', 'without_values', 'nothing', 'Geometry', 'last', 'first', 'nhwc', 'product', 'Product',
-           'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout', 'pull_norm', 'group_norm', 'twice', 'call']
+           'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout', 'pull_norm', 'pull_norm_differentiably',
+           'group_norm', 'twice', 'call']
 
 # %% ../nbs/04_twice.ipynb #d89e37b6
 from collections.abc import Callable, Iterator
@@ -144,18 +145,18 @@ class Norm(Function):
     @staticmethod
     def forward(ctx, x, weight, bias, groups, eps):
         y, mean, r = torch.native_group_norm(x, weight, bias, *x.shape[:2], x.shape[2:].numel(), groups, eps)
-        ctx.groups = groups
+        ctx.groups, ctx.eps = groups, eps
         ctx.save_for_backward(x, weight, mean, r)
         return y
 
     @staticmethod
-    def backward(ctx, dy): return *NormGrad.apply(dy, *ctx.saved_tensors, ctx.groups), None, None
+    def backward(ctx, dy): return *NormGrad.apply(dy, *ctx.saved_tensors, ctx.groups, ctx.eps), None, None
 
 class NormGrad(Function):
     "Its gradient"
     @staticmethod
-    def forward(ctx, dy, x, weight, mean, r, groups):
-        ctx.groups = groups
+    def forward(ctx, dy, x, weight, mean, r, groups, eps):
+        ctx.groups, ctx.eps = groups, eps
         ctx.save_for_backward(dy, x, weight, mean, r)
         dx, *rest = torch.ops.aten.native_group_norm_backward(dy, x, mean, r, weight, *x.shape[:2], x.shape[2:].numel(), groups, [True, _values, _values])
         return dx, *(t if _values else nothing(weight, weight.shape) for t in rest)
@@ -163,10 +164,11 @@ class NormGrad(Function):
     @staticmethod
     def backward(ctx, v, v_weight, v_bias):
         dy, x, weight, mean, r = ctx.saved_tensors
+        if torch.is_grad_enabled(): return *pull_norm_differentiably(dy, x, weight, v, v_weight, v_bias, ctx.groups, ctx.eps), *[None] * 4
         rows, wide, back, narrow = layout(x, ctx.groups)
         mean, r = (t.view(len(x), ctx.groups, 1) for t in (mean, r))
         to_dy, to_x, to_weight = pull_norm(rows(dy), rows(x), rows(v), wide(weight), wide(v_weight), wide(v_bias), mean, r)
-        return back(to_dy), back(to_x), narrow(to_weight), None, None, None
+        return back(to_dy), back(to_x), narrow(to_weight), *[None] * 4
 
 def layout(x: torch.Tensor, groups: int) -> tuple[Callable, ...]:
     "Four maps: instances → rows `(B, groups, n)` in memory order, channels → `(groups, n)`, and the way back of both"
@@ -201,6 +203,14 @@ def pull_norm(
         torch.mul(xhat, v_weight, out=to_dy_).addcmul_(a, weight).add_(v_bias)
         to_weight += a.mul_(dy).sum(0)
     return to_dy, to_x, to_weight
+
+def pull_norm_differentiably(dy, x, weight, v, v_weight, v_bias, groups: int, eps: float) -> tuple[torch.Tensor, ...]:
+    "The same by PyTorch's own composed derivatives, for whoever differentiates a third time"
+    # Aliases: dy may depend on x, and each derivative is a partial one
+    dy, x, weight = at = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in (dy, x, weight)]
+    bias = torch.zeros_like(weight, requires_grad=True)
+    gradients = torch.autograd.grad(F.group_norm(x, groups, weight, bias, eps), (x, weight, bias), dy, create_graph=True)
+    return torch.autograd.grad(gradients, at, (v, v_weight, v_bias), create_graph=True, materialize_grads=True)
 
 def group_norm(x, groups, weight=None, bias=None, eps=1e-5) -> torch.Tensor:
     "`torch.nn.functional.group_norm`"

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, SGD, Adam, Batch, Metric, Normal2D, backtrack, finite_differences, flatten,
+from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, Batch, Metric, Normal2D, backtrack, finite_differences, flatten,
                                influence, map_tensors, own_gradients_functional, train)
 
 
@@ -16,7 +16,7 @@ def random_step(nets, shape, z_dim, t=0, **kwargs):
     normal = lambda *s: torch.randn(*s, dtype=torch.float64, generator=rng)
     gan = GAN(*nets, z_dim=z_dim, **kwargs)
     s = gan.start()
-    return gan, s, Batch(t, torch.arange(6), normal(6, *shape), normal(6 if gan.shared_latents else 12, z_dim)), torch.ones(6, dtype=torch.float64), map_tensors(lambda p: normal(*p.shape), s)
+    return gan, s, Batch(t, torch.arange(6), normal(6, *shape), normal(6 if gan.shared_latents else 12, z_dim), torch.rand(6, dtype=torch.float64, generator=rng)), torch.ones(6, dtype=torch.float64), map_tensors(lambda p: normal(*p.shape), s)
 
 
 def close(a, b, eps=1e-10):
@@ -39,7 +39,8 @@ def test_backtrack_is_the_vjp_by_torch_func(nets, opt, alternating):
 
 
 @pytest.mark.parametrize('t', [0, 1])  # the discriminator's step, both players' step
-@pytest.mark.parametrize('how', [dict(d_steps=2), dict(d_steps=2, alternating=True, ema=.7), dict(shared_latents=False), dict(ema=.7)])
+@pytest.mark.parametrize('how', [dict(d_steps=2), dict(d_steps=2, alternating=True, ema=.7), dict(shared_latents=False), dict(ema=.7),
+                                 dict(penalty=R1(2.)), dict(penalty=R2(2.), alternating=True), dict(penalty=WGANGP(2.), loss='wasserstein', d_steps=2)])
 def test_schemes_by_torch_func(how, t):
     "Several discriminator steps, latents of the generator's own, its average: both ways to the step and to its transpose"
     gan, s, b, w, u = random_step(FCGAN(), (2,), 10, t, opt_g=SGD(.05, .5), opt_d=Adam(.2, (.5, .9), .1), l2_g=.02, **how)
@@ -48,6 +49,8 @@ def test_schemes_by_torch_func(how, t):
     theirs, dw = pull(u)
     close(ours, theirs)
     close(gan.step(s, b, w), after)
+    many = torch.vmap(lambda w: gan.step(s, b, w, own_gradients_functional))(torch.stack([w, .5 * w]))
+    close(gan.step(s, b, .5 * w), map_tensors(lambda p: p[1], many))
     torch.testing.assert_close(score[0], -dw, rtol=1e-10, atol=1e-12)
     assert all(torch.equal(p, s.g[k]) for k, p in after.g.items()) == (gan.d_steps == 2 and t == 0)
 
