@@ -127,15 +127,15 @@ class Product(Function):
 
 def _pair(v) -> list: return [v, v] if isinstance(v, int) else list(v)
 
-def conv2d(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1) -> torch.Tensor:
+def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> torch.Tensor:
     "`torch.nn.functional.conv2d`"
-    return Product.apply(Y, x, w, bias, Geometry(x.shape, w.shape, _pair(stride), _pair(padding), _pair(dilation), groups, False))
+    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, _pair(stride), _pair(padding), _pair(dilation), groups, False))
 
-def conv_transpose2d(y, w, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> torch.Tensor:
+def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> torch.Tensor:
     "`torch.nn.functional.conv_transpose2d`"
     stride, padding, more, dilation = map(_pair, (stride, padding, output_padding, dilation))
-    size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, d, k, m in zip(y.shape[2:], stride, padding, dilation, w.shape[2:], more)]
-    return Product.apply(X, w, y, bias, Geometry((len(y), w.shape[1] * groups, *size), w.shape, stride, padding, dilation, groups, True))
+    size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, d, k, m in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], more)]
+    return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups, True))
 
 # %% ../nbs/04_twice.ipynb #527885b8
 BLOCK = 2**18  # elements worked on at a time
@@ -212,10 +212,10 @@ def pull_norm_differentiably(dy, x, weight, v, v_weight, v_bias, groups: int, ep
     gradients = torch.autograd.grad(F.group_norm(x, groups, weight, bias, eps), (x, weight, bias), dy, create_graph=True)
     return torch.autograd.grad(gradients, at, (v, v_weight, v_bias), create_graph=True, materialize_grads=True)
 
-def group_norm(x, groups, weight=None, bias=None, eps=1e-5) -> torch.Tensor:
+def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5) -> torch.Tensor:
     "`torch.nn.functional.group_norm`"
-    if weight is None or bias is None: return F.group_norm(x, groups, weight, bias, eps)
-    return Norm.apply(x, weight, bias, groups, eps)
+    if weight is None or bias is None: return F.group_norm(input, num_groups, weight, bias, eps)
+    return Norm.apply(input, weight, bias, num_groups, eps)
 
 # %% ../nbs/04_twice.ipynb #387dc9a0
 class _Swap(TorchFunctionMode):
@@ -227,9 +227,9 @@ class _Swap(TorchFunctionMode):
         if ours and _fits(*args, **kwargs): layer = ours
         return layer(*args, **kwargs)
 
-def _fits(x, *args, **kwargs) -> bool:
+def _fits(input, *args, **kwargs) -> bool:
     "Is it a batch of images on the CPU, with numbers for all settings (a padding may have a name)?"
-    return x.dim() == 4 and x.device.type == 'cpu' and not any(isinstance(a, str) for a in (*args, *kwargs.values()))
+    return input.dim() == 4 and input.device.type == 'cpu' and not any(isinstance(a, str) for a in (*args, *kwargs.values()))
 
 _on = False  # are layers swapped?
 
