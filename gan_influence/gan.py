@@ -218,6 +218,7 @@ class GAN:
             loss_d, loss_g = self.loss_d(d, self.judge(d, b.x), made, w), self.loss_g(g_alone, made)
             [to_d], [to_g, *alone] = grad(loss_d, [made]), grad(loss_g, [made, *g_alone.values()], zeros=False)
             ratio = to_g / to_d if to_g is not None else torch.tensor(torch.nan)
+            # Not beyond 1e6, infinite or NaN: what the discriminator sends back then says too little of what the generator needs
             if not ratio.abs().max() < 1e6: return own_gradients(lambda d, g: self.losses(g, d, b, w), s.d, s.g)
             *grad_d, pull = grad(loss_d, [*d.values(), fake])
             grad_g = grad(fake, list(g.values()), ratio.view(-1, *[1] * (fake.dim() - 1)) * pull)
