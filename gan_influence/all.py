@@ -5,6 +5,7 @@ from gan_influence.nets import *
 from gan_influence.optim import *
 from gan_influence.gan import *
 from gan_influence.log import *
+from gan_influence.schedule import *
 from gan_influence.run import *
 from gan_influence.metrics import *
 from gan_influence.influence import *

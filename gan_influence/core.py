@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['stream', 'normal', 'uniform', 'permutation', 'RunError', 'Diverged', 'whole', 'fingerprint', 'write_file',
-           'read_file', 'exact', 'watched', 'Progress']
+           'read_file', 'exact', 'watched', 'say', 'Progress']
 
 # %% ../nbs/00_core.ipynb #09285743
-import hashlib, operator, os, sys, zlib
+import hashlib, operator, os, secrets, stat, sys, zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -73,10 +73,10 @@ def write_file(
     "Write a whole file or none of it"
     path = Path(path)
     content = content.encode() if isinstance(content, str) else content
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    part = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, 'wb') as f:
+        with open(part, 'xb') as f:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
@@ -89,12 +89,19 @@ def write_file(
 def read_file(
     path: str | Path,
     sha256: str | None = None,  # what the content must hash to
+    limit: int | None = None,  # bytes; a longer file is not read
 ) -> bytes:
     "Read a file and prove that it is the one that was written"
-    try: content = Path(path).read_bytes()
-    except OSError as e: raise RunError(f'{path} cannot be read ({e.strerror}). Restore it, or train the run again.') from e
+    restore = 'Restore it, or train the run again.'
+    try:
+        with open(path, 'rb', opener=lambda path, flags: os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))) as f:  # opening a named pipe would wait
+            about = os.fstat(f.fileno())
+            if not stat.S_ISREG(about.st_mode): raise RunError(f'{path} is no file but a pipe or a device. {restore}')
+            if limit is not None and about.st_size > limit: raise RunError(f'{path} has {about.st_size:,} bytes, more than the {limit:,} that such a file can have. {restore}')
+            content = f.read()
+    except OSError as e: raise RunError(f'{path} cannot be read ({e.strerror}). {restore}') from e
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise RunError(f'{path} is not the file that was written (checksum differs: truncated or changed). Restore it, or train the run again.')
+        raise RunError(f'{path} is not the file that was written (checksum differs: truncated or changed). {restore}')
     return content
 
 # %% ../nbs/00_core.ipynb #67e73457
@@ -119,6 +126,10 @@ def exact(device: torch.device):
 def watched() -> bool:
     "Is a person looking: a terminal, or a notebook with a live kernel?"
     return sys.stderr.isatty() or 'ipykernel' in sys.modules
+
+def say(what: str):
+    "Tell whoever is looking"
+    if watched(): tqdm.write(what, file=sys.stderr)
 
 class Progress(tqdm):
     "A progress bar, silent unless `watched`"

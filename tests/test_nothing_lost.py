@@ -62,17 +62,17 @@ def test_a_damaged_run_is_named_and_never_used(tmp_path, damage):
     gan, data = setup()
     path = tmp_path/'run'
     train(gan, data.train, 3, 20, path=path)
-    state, record = path/'states'/'epoch-00002.safetensors', path/'run.json'
+    state, record = path/'states'/'step-00000100.safetensors', path/'run.json'
     content = state.read_bytes()
     if damage == 'truncated': state.write_bytes(content[:len(content) // 2])
     if damage == 'changed': state.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     if damage == 'missing': state.unlink()
-    if damage == 'another state': state.write_bytes((path/'states'/'epoch-00001.safetensors').read_bytes())
+    if damage == 'another state': state.write_bytes((path/'states'/'step-00000050.safetensors').read_bytes())
     if damage == 'record truncated': record.write_text(record.read_text()[:100])
     if damage == 'record of something else': record.write_text('[]')
     if damage == 'record missing': record.unlink()
     before = files(path)
-    with pytest.raises(RunError, match='run.json' if 'record' in damage else 'epoch-00002') as e:
+    with pytest.raises(RunError, match='run.json' if 'record' in damage else 'step-00000100') as e:
         influence(Run.open(path, gan, data.train), ALL(data.valid), epochs=1)
     assert '\n' not in str(e.value) and files(path) == before
 
@@ -116,3 +116,21 @@ def test_scores_of_an_earlier_state_are_refused(tmp_path, capsys):
     trained = ['train', path, '--data', str(tmp_path/'x.npy'), '--bs', '50', '--epochs']
     assert main([*trained, '2']) == main(['score', path, '--epochs', '1']) == main([*trained, '3']) == 0
     assert main(['cleanse', path, '--sizes', '5']) == 2 and 'trained further' in capsys.readouterr().err
+
+
+def test_kills_and_damage_of_every_kind():
+    "A few of what `python tests/soak.py` does many times"
+    soak = subprocess.run([sys.executable, os.path.join(os.path.dirname(__file__), 'soak.py'), '--kills', '3', '--files', '300'], capture_output=True, text=True)
+    assert soak.returncode == 0 and soak.stdout.endswith('nothing was lost\n'), soak.stdout + soak.stderr
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    "A stranger's run directory cannot make the library write or delete outside it"
+    gan, data = setup()
+    train(gan, data.train, 1, 20, path=tmp_path/'run')
+    outside = tmp_path/'outside'
+    (tmp_path/'run'/'states').rename(outside)
+    before = files(outside)
+    (tmp_path/'run'/'states').symlink_to(outside)
+    with pytest.raises(RunError, match='states is a link'): train(gan, data.train, 2, 20, path=tmp_path/'run')
+    assert files(outside) == before
