@@ -9,6 +9,7 @@ from gan_influence.schedule import *
 from gan_influence.run import *
 from gan_influence.metrics import *
 from gan_influence.influence import *
+from gan_influence.implicit import *
 from gan_influence.baselines import *
 from gan_influence.cleanse import *
 from gan_influence.check import *

@@ -68,7 +68,7 @@ class Scores:
     values: torch.Tensor  # `(n, M)`, float64 on the CPU
     metrics: dict  # name → dict(value, higher_is_better, unit) at the traced model
     traced: torch.Tensor  # `(n,)` bool: was the instance in a traced step? If not, its scores are exactly 0
-    epochs: int  # how many of the last epochs were traced
+    epochs: int | None  # how many of the last epochs were traced; None: no steps were, the model was taken as being at rest
     run: str = ''  # fingerprint of the traced model: scores of another state of training are not these
     renormalised: bool = False  # do they predict a retraining whose weights are renormalised?
     data: torch.Tensor | None = field(default=None, repr=False, compare=False)  # the training instances, for pictures; not saved
@@ -118,7 +118,8 @@ class Scores:
         return pd.DataFrame(self.values.numpy(), columns=self.names).assign(traced=self.traced.numpy()).rename_axis('instance')
 
     def __repr__(self):
-        return f'Scores({len(self.values):,} instances × {", ".join(self.names)}; last {self.epochs} epochs; {(~self.traced).sum().item()} instances in no traced step)'
+        traced = f'last {self.epochs} epochs; {(~self.traced).sum().item()} instances in no traced step' if self.epochs else 'at rest'
+        return f'Scores({len(self.values):,} instances × {", ".join(self.names)}; {traced})'
 
     def save(self, path: str | Path):
         "Write `path` (CSV, a row per instance) and `path`.json beside it (what the columns mean)"
@@ -133,7 +134,7 @@ class Scores:
             about = json.loads(read_file(f'{path}.json'))
             if about.pop('sha256') != record_hash(about): raise ValueError('truncated or changed')
             if not all(isinstance(m['value'], float) and m['higher_is_better'] in (True, False, None) and isinstance(m['unit'], str) for m in about['metrics'].values()): raise ValueError('its metrics')
-            if not (type(about['epochs']) is int and isinstance(about['run'], str) and isinstance(about['renormalised'], bool)): raise ValueError('what was traced')
+            if not (type(about['epochs']) in (int, type(None)) and isinstance(about['run'], str) and isinstance(about['renormalised'], bool)): raise ValueError('what was traced')
             rows = list(csv.DictReader(io.StringIO(read_file(path, about['csv']).decode())))
             values = torch.tensor([[float(r[k]) for k in about['metrics']] for r in rows], dtype=torch.float64)
             scores = cls(values, about['metrics'], torch.tensor([r['traced'] == 'True' for r in rows]), about['epochs'], about['run'], about['renormalised'], data)
