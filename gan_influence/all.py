@@ -3,6 +3,8 @@ from gan_influence.core import *
 from gan_influence.data import *
 from gan_influence.nets import *
 from gan_influence.optim import *
+from gan_influence.losses import *
+from gan_influence.augment import *
 from gan_influence.gan import *
 from gan_influence.log import *
 from gan_influence.schedule import *

@@ -35,9 +35,9 @@ def normal(
     "Standard normal numbers: drawn in float64 on the CPU, then converted, so that all dtypes and devices see the same"
     return torch.from_numpy(stream(seed, name, step).standard_normal(shape)).to(device, dtype)
 
-def uniform(n: int, seed: int, name: str, step: int = 0, dtype: torch.dtype = torch.float32, device='cpu') -> torch.Tensor:
-    "`n` numbers between 0 and 1, as in `normal`"
-    return torch.from_numpy(stream(seed, name, step).random(n)).to(device, dtype)
+def uniform(shape: int | tuple, seed: int, name: str, step: int = 0, dtype: torch.dtype = torch.float32, device='cpu') -> torch.Tensor:
+    "Numbers between 0 and 1, as in `normal`"
+    return torch.from_numpy(stream(seed, name, step).random(shape)).to(device, dtype)
 
 def permutation(n: int, seed: int, name: str, step: int = 0) -> torch.Tensor:
     "A random order of `range(n)`"

@@ -7,7 +7,7 @@ __all__ = ['X', 'W', 'Y', 'NHWC', 'BLOCK', 'without_values', 'nothing', 'Geometr
            'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout', 'pull_norm', 'pull_norm_differentiably',
            'group_norm', 'twice', 'call']
 
-# %% ../nbs/05_twice.ipynb #d89e37b6
+# %% ../nbs/05_twice.ipynb #18ba14d2
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from torch.autograd import Function
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-# %% ../nbs/05_twice.ipynb #41edffc0
+# %% ../nbs/05_twice.ipynb #8005c549
 _values = True  # are the values of parameters' gradients computed?
 
 @contextmanager
@@ -34,7 +34,7 @@ def nothing(like: torch.Tensor, shape: tuple) -> torch.Tensor:
     "Zeros of a shape, of one element in memory"
     return like.new_zeros(()).expand(shape)
 
-# %% ../nbs/05_twice.ipynb #4569a8da
+# %% ../nbs/05_twice.ipynb #22175578
 X, W, Y = range(3)
 
 class Geometry(NamedTuple):
@@ -97,7 +97,7 @@ def _to_one_channel(w: torch.Tensor, c: torch.Tensor, geo: Geometry) -> torch.Te
         for j, part in enumerate(row): x[:, 0, i:i + p * (h - 1) + 1:p, j:j + q * (width - 1) + 1:q] += part
     return x
 
-# %% ../nbs/05_twice.ipynb #8fe6b642
+# %% ../nbs/05_twice.ipynb #5f005f1b
 class Product(Function):
     "`product`, differentiable as often as one likes; as `W` it gives the bias's gradient too"
     @staticmethod
@@ -137,7 +137,7 @@ def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_paddi
     size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, d, k, m in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], more)]
     return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups, True))
 
-# %% ../nbs/05_twice.ipynb #527885b8
+# %% ../nbs/05_twice.ipynb #631cd386
 BLOCK = 2**18  # elements worked on at a time
 
 class Norm(Function):
@@ -217,7 +217,7 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5) -> torch.Ten
     if weight is None or bias is None: return F.group_norm(input, num_groups, weight, bias, eps)
     return Norm.apply(input, weight, bias, num_groups, eps)
 
-# %% ../nbs/05_twice.ipynb #387dc9a0
+# %% ../nbs/05_twice.ipynb #6a8473e9
 class _Swap(TorchFunctionMode):
     "Within it, a call of PyTorch's layer on images is a call of ours"
     ours = {F.conv2d: conv2d, F.conv_transpose2d: conv_transpose2d, F.group_norm: group_norm}
@@ -242,7 +242,7 @@ def twice(values: bool = True) -> Iterator[None]:  # are the values of parameter
         with nullcontext() if values else without_values(): yield
     finally: _on = before
 
-def call(net: nn.Module, params: dict, x: torch.Tensor) -> torch.Tensor:
+def call(net: nn.Module, params: dict, *inputs: torch.Tensor) -> torch.Tensor:
     "What `net` makes of a batch, with `params` in place of its own parameters"
     with _Swap() if _on and any(isinstance(m, nn.modules.conv._ConvNd) for m in net.modules()) else nullcontext():
-        return functional_call(net, params, (x,))
+        return functional_call(net, params, inputs)
