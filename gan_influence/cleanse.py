@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['cleanse', 'check_orders', 'best']
 
-# %% ../nbs/17_cleanse.ipynb #58aa7488
+# %% ../nbs/17_cleanse.ipynb #5de03304
 from collections.abc import Callable, Iterable
 
 import pandas as pd
 
 from .baselines import selections as by_influence
-from .core import Progress, fingerprint, whole
-from .influence import Scores, named
+from .core import Progress, RunError, fingerprint, whole
+from .influence import Scores, gradient, named
 from .log import Unfinished
 from .metrics import evaluate
-from .run import Run, as_indices, retrain
+from .run import Run, as_indices, fingerprint_state, retrain
 
-# %% ../nbs/17_cleanse.ipynb #1c38d3b5
+# %% ../nbs/17_cleanse.ipynb #18798f04
 def cleanse(
     run: Run,
     selections: dict | Scores,  # name → order of removal `(n,)`, first to go first; see `selections`. Scores: influence on each of their metrics
@@ -29,28 +29,34 @@ def cleanse(
 ) -> pd.DataFrame:  # a row per selection, size and metric
     "Retrain without the first `size` instances of every selection and test the result. `gain` is the change for the better"
     metrics, sizes = named(test), [whole(s, 'a size') for s in sizes]
-    if isinstance(selections, Scores): selections, epochs, renormalise = by_influence(selections), epochs or selections.epochs, selections.renormalised
-    if epochs is None: raise ValueError('say how many of the last epochs to retrain: epochs=scores.epochs, so that what was predicted is what is tested.')
+    if isinstance(selections, Scores):
+        if selections.run != fingerprint_state(run.state()): raise RunError('these scores are of another run, or of an earlier state of this one: score it again.')
+        selections, epochs, renormalise = by_influence(selections), selections.epochs if epochs is None else epochs, selections.renormalised
+    if epochs is None: raise ValueError('say how many of the last epochs to retrain: as many as the scores traced, so that what was predicted is what is tested; all for scores at rest.')
     run.first_epoch(epochs)
     check_orders(run, selections, sizes)
     before = {k: evaluate(m, run.model) for k, m in metrics.items()}
-    work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
-    done_before = dict(begun[1]) if (begun := work.load()) else {}
-    finished = {}  # 'size selection' → its rows
+    work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, run.model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
+    tested = dict(begun[1]) if (begun := work.load()) else {}  # 'size selection' → the metrics after
+    rows = []
     with Progress(len(selections) * len(sizes), 'cleanse') as bar:
         for size in sizes:
             for name, order in selections.items():
                 key = f'{size} {name}'
-                if key in done_before: finished[key] = done_before[key]
-                else:
+                if key not in tested:
                     model = retrain(run, without=order[:size], epochs=epochs, renormalise=renormalise)
-                    finished[key] = [_row(name, size, epochs, k, m, before[k], evaluate(m, model)) for k, m in metrics.items()]
-                    work.save(lambda: ({}, finished))
-                table = pd.DataFrame([row for rows in finished.values() for row in rows])
-                done(table)
+                    tested[key] = {k: evaluate(m, model) for k, m in metrics.items()}
+                    work.save(lambda: ({}, tested))
+                rows += [_row(name, size, epochs, k, m, before[k], tested[key][k]) for k, m in metrics.items()]
+                done(pd.DataFrame(rows))
                 bar.tick(selection=name, removed=size)
     work.done()
-    return table
+    return pd.DataFrame(rows)
+
+def _identity(metric: Callable, model) -> str:
+    "What tells a metric from another of the same name and value: its gradient, if it has one"
+    try: return fingerprint_state(gradient(metric, model)[1])
+    except (ValueError, RuntimeError): return type(metric).__name__
 
 def check_orders(run: Run, selections: dict, sizes: list[int]):
     "Raise `ValueError` unless every selection names enough different instances of the run"
@@ -66,7 +72,7 @@ def _row(selection, removed, epochs, name, metric, before, after) -> dict:
     gain = None if better is None else after - before if better else before - after
     return dict(selection=selection, removed=removed, epochs=epochs, metric=name, before=before, after=after, change=after - before, gain=gain)
 
-# %% ../nbs/17_cleanse.ipynb #55d8b665
+# %% ../nbs/17_cleanse.ipynb #7ffe1d2d
 def best(
     table: pd.DataFrame,  # of `cleanse`
     metric: str,  # its name in the table

@@ -6,7 +6,7 @@
 __all__ = ['State', 'Batch', 'tracks', 'own', 'own_gradients', 'own_gradients_functional', 'GAN', 'l2', 'check_player',
            'check_function', 'Player', 'Model']
 
-# %% ../nbs/09_gan.ipynb #b53abec6
+# %% ../nbs/09_gan.ipynb #17cf56ba
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from .losses import LOSSES, Loss, Losses
 from .optim import Params, SGD, average
 from .twice import call
 
-# %% ../nbs/09_gan.ipynb #9b215d32
+# %% ../nbs/09_gan.ipynb #71ccdd4b
 class State(NamedTuple):
     "All that a training step reads and writes"
     g: Params  # generator's parameters
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     y: torch.Tensor | None = None  # `(B, ...)` labels of the real instances
     u: torch.Tensor | None = None  # `(B + len(z), k)` uniform numbers, for an augmentation: of the real instances, then of the generated ones
 
-# %% ../nbs/09_gan.ipynb #cee3ba16
+# %% ../nbs/09_gan.ipynb #a9a571d9
 def tracks(*players: Params) -> bool:
     "Does any parameter require a gradient?"
     return any(p.requires_grad for player in players for p in player.values())
@@ -62,7 +62,7 @@ def own_gradients_functional(losses: Callable, *players: Params) -> list[Params]
     own = lambda i: lambda player: losses(*players[:i], player, *players[i + 1:])[i]
     return [torch.func.grad(own(i))(player) for i, player in enumerate(players)]
 
-# %% ../nbs/09_gan.ipynb #b86a13dd
+# %% ../nbs/09_gan.ipynb #38acc0f8
 @dataclass(frozen=True, eq=False)
 class GAN:
     "Two networks, their losses and their optimisers"
@@ -98,6 +98,7 @@ class GAN:
         "`n` latents `(n, z_dim)`; in a conditional GAN `(n, z_dim + 1)`, the last column a row of `labels`"
         z = normal((n, self.z_dim), seed, name, step, dtype, device)
         if self.labels is None: return z
+        if len(self.labels) > 2 / torch.finfo(dtype).eps: raise ValueError(f'{len(self.labels):,} labels cannot be told apart in {dtype}: draw from fewer, e.g. one per class, or use a wider type.')
         row = (uniform(n, seed, f'{name}/labels', step, torch.float64, device) * len(self.labels)).floor()
         return torch.cat([z, row[:, None].to(dtype)], 1)
 
@@ -215,7 +216,7 @@ class GAN:
             grad_g = grad(fake, list(g.values()), ratio.view(-1, *[1] * (fake.dim() - 1)) * pull)
         return dict(zip(d, grad_d)), {k: x if y is None else x + y for k, x, y in zip(g, grad_g, alone)}
 
-# %% ../nbs/09_gan.ipynb #dc38d1a4
+# %% ../nbs/09_gan.ipynb #0c387685
 def l2(params: Params, scale: float) -> torch.Tensor | float:
     "½ · scale · ‖W‖², over kernels: parameters with two or more axes"
     return scale / 2 * sum(p.square().sum() for p in params.values() if p.dim() > 1) if scale else 0.
@@ -248,7 +249,7 @@ def check_function(
         raise ValueError(f'the {who} mixes the instances of a batch (batch statistics, minibatch deviation): an instance\'s absence would change the others. Use layers that treat each alone.')
     return first
 
-# %% ../nbs/09_gan.ipynb #36378804
+# %% ../nbs/09_gan.ipynb #2e934990
 class Player(NamedTuple):
     "A network with parameters given to it"
     net: nn.Module

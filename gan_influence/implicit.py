@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Field', 'NotConverged', 'Neumann', 'GMRES', 'influence_implicit']
 
-# %% ../nbs/15_implicit.ipynb #b8b4ca4c
+# %% ../nbs/15_implicit.ipynb #e0db1e5c
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,9 +18,10 @@ from .data import as_tensor
 from .gan import Batch, Model, own_gradients
 from .influence import Scores, gradient, named
 from .optim import AdamW
-from .run import fingerprint_state
+from .losses import Losses
+from .run import check_labels, fingerprint_state
 
-# %% ../nbs/15_implicit.ipynb #7657d89f
+# %% ../nbs/15_implicit.ipynb #cdb11df1
 class Field:
     "Both players' gradients on all the data, as a function of one flat vector of parameters"
     def __init__(
@@ -32,11 +33,14 @@ class Field:
         chunk: int = 1000,  # instances and latents at a time
         damping: float = 0.,  # added to the diagonal of J
     ):
-        self.gan, self.data, self.labels, self.chunk, self.damping = model.gan, data, labels, chunk, damping
+        self.gan, self.data, self.chunk, self.damping = model.gan, data, chunk, damping
+        check_labels(self.gan, data, labels)
+        self.labels = None if labels is None else labels.to(data.device)
+        if isinstance(self.gan.loss_fn, Losses) and chunk < len(data): raise ValueError(f'a loss of two functions is of a whole batch, so the data cannot be taken {chunk} at a time: pass chunk={len(data)}.')
         self.d, self.g = model.state.d, model.state.g
         for who, opt in (('generator', self.gan.opt_g), ('discriminator', self.gan.opt_d)):
-            if isinstance(getattr(opt, 'opt', opt), AdamW): raise ValueError(f"AdamW's weight decay is no part of a gradient, so where the {who} rests is not where a gradient vanishes: use `influence`.")
-        self.decay = [getattr(getattr(opt, 'opt', opt), 'weight_decay', 0.) for opt in (self.gan.opt_d, self.gan.opt_g)]
+            if isinstance(_inner(opt), AdamW): raise ValueError(f"AdamW's weight decay is no part of a gradient, so where the {who} rests is not where a gradient vanishes: use `influence`.")
+        self.decay = [getattr(_inner(opt), 'weight_decay', 0.) for opt in (self.gan.opt_d, self.gan.opt_g)]
         n, copies, gan, like = len(data), 1 if self.gan.shared_latents else 2, self.gan, (data.dtype, data.device)
         self.z = gan.latents(copies * n, seed, 'latents/implicit', 0, *like).unflatten(0, (copies, n))
         self.mix = uniform(n, seed, 'mix/implicit', 0, *like) if getattr(gan.penalty, 'mixes', False) else None
@@ -83,8 +87,11 @@ class Field:
         total = torch.zeros(len(self.data), dtype=torch.float64, device=self.data.device)
         for _, field, b in self._chunks(w): total += torch.autograd.grad(field, w, u)[0].double()
         return total
+def _inner(opt):
+    "The optimiser within wrappers such as `Clipped`"
+    return _inner(opt.opt) if hasattr(opt, 'opt') else opt
 
-# %% ../nbs/15_implicit.ipynb #60600e20
+# %% ../nbs/15_implicit.ipynb #4a02d518
 class NotConverged(ArithmeticError):
     "A linear system was not solved to the tolerance that was asked for"
 
@@ -116,7 +123,7 @@ class GMRES:
         restart = min(self.restart, len(b))
         return gmres(operator, b, rtol=tol / 2, atol=0., restart=restart, maxiter=-(-self.iterations // restart), callback=lambda _: tick(), callback_type='pr_norm')[0]
 
-# %% ../nbs/15_implicit.ipynb #48e5bb5e
+# %% ../nbs/15_implicit.ipynb #8f41dfae
 def influence_implicit(
     model: Model,  # the last state, e.g. `run.model`
     data,  # the training instances, e.g. `run.data`

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from .core import Progress, RunError, exact, read_file, say, watched, write_file
 from .gan import GAN, Batch, Model, State
@@ -33,7 +34,7 @@ def backtrack(
     "Pull M adjoints back through one step; the step's share of the score of every instance of the batch"
     s = map_tensors(lambda p: p.detach().requires_grad_(), s)
     w = w.detach().requires_grad_()
-    linear = not gan.alternating and all(getattr(opt, 'linear', False) for opt in (gan.opt_g, gan.opt_d))
+    linear = not gan.alternating and all(getattr(opt, 'linear', False) for opt in (gan.opt_g, gan.opt_d)) and not any(map(is_parametrized, (*gan.G.modules(), *gan.D.modules())))
     with torch.enable_grad(), nullcontext() if gan.penalty else twice(values=not linear): after = list(flatten(gan.step(s, b, w)).values())
     before = [*flatten(s).values(), w]
     pull = lambda u, last: torch.autograd.grad(after, before, list(flatten(u).values()), retain_graph=not last, materialize_grads=True)
@@ -62,7 +63,7 @@ def gradient(
     return value.item(), _like(s, [torch.zeros_like(p) if g is None else g for p, g in zip(flatten(s).values(), grads)])
 
 # %% ../nbs/14_influence.ipynb #b90dbbb4
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
     "Predicted change of every metric in the absence of every training instance"
     values: torch.Tensor  # `(n, M)`, float64 on the CPU
@@ -71,7 +72,7 @@ class Scores:
     epochs: int | None  # how many of the last epochs were traced; None: no steps were, the model was taken as being at rest
     run: str = ''  # fingerprint of the traced model: scores of another state of training are not these
     renormalised: bool = False  # do they predict a retraining whose weights are renormalised?
-    data: torch.Tensor | None = field(default=None, repr=False, compare=False)  # the training instances, for pictures; not saved
+    data: torch.Tensor | None = field(default=None, repr=False)  # the training instances, for pictures; not saved
 
     @property
     def names(self) -> list[str]:

@@ -6,8 +6,8 @@
 __all__ = ['FORMAT', 'SAVE_EVERY', 'map_tensors', 'flatten', 'unflatten', 'save_state', 'load_state', 'record_hash',
            'check_record', 'Memory', 'Directory', 'Unfinished']
 
-# %% ../nbs/10_log.ipynb #076c222c
-import hashlib, json, time, warnings
+# %% ../nbs/10_log.ipynb #c3185488
+import hashlib, json, shutil, time, warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from .core import RunError, read_file, write_file
 from .gan import State
 
-# %% ../nbs/10_log.ipynb #9827658b
+# %% ../nbs/10_log.ipynb #c4abc82e
 def map_tensors(f: Callable, tree):
     "Apply `f` to every tensor of a tree"
     if torch.is_tensor(tree): return f(tree)
@@ -41,7 +41,7 @@ def unflatten(flat: dict, like):
     if shapes(flat) != shapes(flatten(like)): raise RunError("a stored state does not fit these networks and optimisers: pass the GAN the run was trained with.")
     return build(like, '')
 
-# %% ../nbs/10_log.ipynb #cfc87f2d
+# %% ../nbs/10_log.ipynb #6449e971
 def save_state(path: Path, state: State) -> str:
     "Write a state to a safetensors file; returns its checksum"
     return write_file(path, safetensors.torch.save({k: v.detach().contiguous().cpu() for k, v in flatten(state).items()}))
@@ -53,7 +53,7 @@ def load_state(path: Path, sha256: str, like: State) -> State:
     try: return unflatten(safetensors.torch.load(content), like)
     except safetensors.SafetensorError as e: raise RunError(f'{path} is no safetensors file ({e}). Restore it, or train the run again.') from e
 
-# %% ../nbs/10_log.ipynb #f9f2558a
+# %% ../nbs/10_log.ipynb #97c99068
 FORMAT = 2  # of the run directory
 
 def record_hash(record: dict) -> str:
@@ -71,14 +71,14 @@ def check_record(record):
     need(all(isinstance(record.get(k), dict) for k in ('settings', 'recipe', 'versions', 'states')), 'a part is missing')
     settings, states, epochs = record['settings'], record['states'], record.get('epochs')
     need(all(count(settings.get(k)) for k in ('n', 'bs', 'seed')) and 1 <= settings['bs'] <= settings['n'], 'its plan')
-    need(isinstance(record.get('start'), str) and count(epochs), 'its epochs')
+    need(isinstance(record.get('start'), str) and count(epochs) and isinstance(record.get('passing'), bool), 'its epochs')
     need(all(k.isascii() and k.isdigit() and str(int(k)) == k and isinstance(v, str) for k, v in states.items()), 'its states')
     last = epochs * (settings['n'] // settings['bs'])
     need({'0', str(last)} <= set(states) and all(int(k) <= last for k in states), 'its states')
     history = record.get('history')
     need(isinstance(history, list) and len(history) == epochs and all(isinstance(h, dict) and all(isinstance(v, float) for v in h.values()) for h in history), 'its history')
 
-# %% ../nbs/10_log.ipynb #70763fc4
+# %% ../nbs/10_log.ipynb #8870dbf5
 class Memory:
     "Keeps a run in memory"
     path = None
@@ -93,6 +93,9 @@ class Memory:
         "From now on this is the run; states that it does not name go"
         self.record = record
         self.states = {k: s for k, s in self.states.items() if str(k) in record['states']}
+
+    def forget_unfinished(self):
+        "There is none"
 
     def load(self, step: int, like: State) -> State:
         "The state before `step`"
@@ -130,11 +133,15 @@ class Directory:
         for file in (self.path/'states').iterdir():
             if file not in kept: file.unlink(missing_ok=True)
 
+    def forget_unfinished(self):
+        "Remove unfinished work, which belongs to the run as it was"
+        shutil.rmtree(self.path/'unfinished', ignore_errors=True)
+
     def load(self, step: int, like: State) -> State:
         "The state before `step`, in the structure of `like`; raises `RunError` if the file is not what was written"
         return load_state(self.file(step), self.record['states'][str(step)], like)
 
-# %% ../nbs/10_log.ipynb #1dc8f272
+# %% ../nbs/10_log.ipynb #1c0481bd
 SAVE_EVERY = 30.  # seconds between two writes of unfinished work
 
 class Unfinished:
@@ -159,10 +166,11 @@ class Unfinished:
                 return tensors, json.loads(bytes(tensors.pop('words').numpy()))
         return None
 
-    def save(self, make: Callable):
-        "Write what `make()` returns, tensors and words, if the last time was long enough ago"
-        if self.file is None or time.monotonic() - self.saved < SAVE_EVERY: return
-        tensors, words = make()
+    def save(self, make: Callable, now: bool = False):
+        "Write what `make()` returns, tensors and words, or nothing if that is None, if the last time was long enough ago"
+        if self.file is None or not now and time.monotonic() - self.saved < SAVE_EVERY: return
+        if (made := make()) is None: return
+        tensors, words = made
         said = torch.frombuffer(bytearray(json.dumps(words).encode()), dtype=torch.uint8)
         content = safetensors.torch.save({'words': said, **{k: v.detach().contiguous().cpu() for k, v in tensors.items()}})
         try: write_file(self.file, hashlib.sha256(content).hexdigest().encode() + content)

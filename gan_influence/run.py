@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Plan', 'Batches', 'describe', 'settings_of', 'fingerprint_all', 'fingerprint_state', 'check_same', 'finite',
-           'renormalised', 'advance', 'locate_divergence', 'Run', 'Cost', 'warn_drift', 'train', 'losses', 'check_fit',
-           'retrain', 'weigher', 'counterfactual_weights', 'as_indices', 'retrain_many']
+           'renormalised', 'advance', 'locate_divergence', 'Run', 'Cost', 'warn_drift', 'train', 'losses',
+           'check_labels', 'check_fit', 'retrain', 'weigher', 'counterfactual_weights', 'as_indices', 'retrain_many']
 
-# %% ../nbs/12_run.ipynb #6660dd90
+# %% ../nbs/12_run.ipynb #22be185e
 import hashlib, re, time, warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from .losses import Losses
 from .log import FORMAT, Directory, Memory, Unfinished, flatten, map_tensors, record_hash, unflatten
 from .schedule import Binomial, Every, Schedule, cost, rewind
 
-# %% ../nbs/12_run.ipynb #8e4b9338
+# %% ../nbs/12_run.ipynb #cf42ac9d
 @dataclass(frozen=True)
 class Plan:
     "Batches and latents of a run, as functions of the step"
@@ -58,11 +58,16 @@ class Batches:
         u = uniform((bs + len(z), gan.augment.numbers), seed, 'augment', t, *like) if gan.augment else None
         return Batch(t, idx, self.data[idx], z, mix, None if self.labels is None else self.labels[idx], u)
 
-# %% ../nbs/12_run.ipynb #1a9d157c
+# %% ../nbs/12_run.ipynb #760bb400
 def describe(gan: GAN) -> dict:
-    "A GAN in JSON-able words"
-    words = lambda o: f'labels {fingerprint(o)}' if torch.is_tensor(o) else re.sub(r' at 0x[0-9a-f]+', '', str(o))
-    return {f: v if isinstance(v := getattr(gan, f), (int, float, bool)) else words(v) for f in gan.__dataclass_fields__}
+    "A GAN in JSON-able words; of a function of yours, only its name"
+    return {f: v if isinstance(v := getattr(gan, f), (int, float, bool)) else _words(v) for f in gan.__dataclass_fields__}
+
+def _words(o) -> str:
+    "An object in words that are the same tomorrow"
+    if torch.is_tensor(o): return f'labels {fingerprint(o)}'
+    fields = {k: _words(v) for k, v in vars(o).items()} if type(o).__repr__ is object.__repr__ and hasattr(o, '__dict__') else ''
+    return re.sub(r' at 0x[0-9a-f]+', '', str(o)) + str(fields or '')
 
 def settings_of(gan: GAN, data: torch.Tensor, plan: Plan, labels: torch.Tensor | None) -> dict:
     "All that a trajectory depends on, but its length"
@@ -84,7 +89,7 @@ def check_same(path, stored: dict, given: dict, what: dict):
     k = differ[0]
     raise RunError(f'{path} holds another run: {k} is {str(stored.get(k))[:60]!r} there and {str(given[k])[:60]!r} here. Pass the same {k}{what}.')
 
-# %% ../nbs/12_run.ipynb #7c841a47
+# %% ../nbs/12_run.ipynb #0b19bffe
 def finite(tree) -> bool:
     "Are all tensors of a tree finite?"
     return all(torch.isfinite(v.sum()) for v in flatten(tree).values())
@@ -116,7 +121,7 @@ def locate_divergence(gan: GAN, state: State, batches: Iterable[Batch], weigh: C
             if not all(map(finite, part)): raise Diverged(f"training diverged at step {b.t}: the {who}'s parameters are no longer finite. Lower its learning rate, or look at instances {b.idx[:5].tolist()}… of that batch.")
     raise Diverged('training diverged, and did not when the steps were repeated: this machine does not compute the same twice.')
 
-# %% ../nbs/12_run.ipynb #a7e2d6f0
+# %% ../nbs/12_run.ipynb #5056518f
 class Run:
     "A trained GAN with its trajectory"
     def __init__(self, gan: GAN, data: torch.Tensor, plan: Plan, store: Memory | Directory, labels: torch.Tensor | None = None):
@@ -172,6 +177,7 @@ class Run:
 
     def state(self, epoch: int | None = None) -> State:
         "The state before `epoch`; by default the last"
+        if epoch is not None and not 0 <= whole(epoch, 'epoch') <= self.epochs: raise ValueError(f'the run has states before epoch 0 to {self.epochs}, not {epoch}.')
         return self.at(self.steps if epoch is None else epoch * self.plan.steps)
 
     def at(self, step: int) -> State:
@@ -181,7 +187,8 @@ class Run:
 
     def forward(self, state: State, steps: range) -> State:
         "The state after some steps"
-        for t in steps: state = self.gan.step(state, b := self.batches[t], torch.ones_like(b.idx, dtype=self.data.dtype))
+        with exact(self.data.device):
+            for t in steps: state = self.gan.step(state, b := self.batches[t], torch.ones_like(b.idx, dtype=self.data.dtype))
         return state
 
     def epoch(self, e: int) -> list[Batch]:
@@ -200,6 +207,7 @@ class Run:
 
     def stretches(self, steps: range) -> list[range]:
         "What lies between two states that were kept"
+        if not steps: return []
         ends = [steps.start, *(k for k in self.logged if k in steps[1:]), steps.stop]
         return [range(a, b) for a, b in zip(ends, ends[1:])]
 
@@ -232,12 +240,15 @@ class Run:
     ) -> 'Cost':
         "What going back over the last epochs takes, said before it is paid"
         steps = range(self.first_epoch(epochs) * self.plan.steps, self.steps)
-        kept = len(self.logged) if log is None else len(log.marks(self.steps)) + 2
-        ends = [steps.start, *(k for k in log.marks(self.steps) if k in steps[1:]), steps.stop] if log else [s.start for s in self.stretches(steps)] + [steps.stop]
+        kept = len(self.logged if log is None else log.marks(self.steps)) + 2 * (log is not None)
+        marks = self.logged if log is None else [0, *log.marks(self.steps), self.steps]
+        ends = [steps.start, *(k for k in marks if k in steps[1:]), steps.stop]
         held, forward = zip(*(cost(replay or self.replay(b - a), b - a) for a, b in zip(ends, ends[1:])))
         state, start = self.state(), time.perf_counter()
         self.forward(state, range(self.steps - 1, self.steps))
-        return Cost(kept, max(held), sum(forward) + sum(b - a > 1 for a, b in zip(ends, ends[1:])), len(steps), self.state_bytes, time.perf_counter() - start)
+        if self.data.is_cuda: torch.cuda.synchronize()
+        to_start = steps.start - max(k for k in marks if k <= steps.start)
+        return Cost(kept, max(held), to_start + sum(forward) + sum(b - a > 1 for a, b in zip(ends, ends[1:])), len(steps), self.state_bytes, time.perf_counter() - start)
 
     def __repr__(self): return f'Run({self.plan.n:,} instances, {self.epochs} epochs of {self.plan.steps} steps, {self.path or "in memory"})'
 
@@ -268,7 +279,7 @@ def warn_drift(replayed: State, logged: State, what: str):
     worst = max(a, key=lambda k: (a[k] - b[k]).abs().max().item())
     warnings.warn(f'{what} ends {(a[worst] - b[worst]).abs().max().item():.1e} from the logged state (in {worst}): this machine, or its number of threads, computes otherwise than at training. Results are those of the repeated steps.', stacklevel=3)
 
-# %% ../nbs/12_run.ipynb #4d055fe9
+# %% ../nbs/12_run.ipynb #3cfc638b
 def train(
     gan: GAN,
     data,  # training instances: a tensor `(n, ...)`, or anything `as_tensor` takes
@@ -296,7 +307,7 @@ def train(
     store = Directory(path) if path else Memory()
     if store.record is None:
         versions = dict(torch=torch.__version__, numpy=np.__version__, threads=torch.get_num_threads(), device=str(data.device))
-        store.commit(dict(format=FORMAT, settings=settings, start=fingerprint_state(state), recipe=recipe or {}, versions=versions, epochs=0, states={'0': store.put(0, state)}, history=[]))
+        store.commit(dict(format=FORMAT, settings=settings, start=fingerprint_state(state), recipe=recipe or {}, versions=versions, epochs=0, states={'0': store.put(0, state)}, passing=False, history=[]))
     check_same(path, {**store.record['settings'], 'start': store.record['start']},
                {**settings, 'start': fingerprint_state(state)}, ', or train into another folder')
     run = Run(gan, data, plan, store, labels)
@@ -307,7 +318,9 @@ def train(
 def _train(run: 'Run', epochs: int, metric, log: Schedule):
     "Continue a run to `epochs`; every finished epoch is safe"
     state, store, n, shown, fresh = run.state(), run.store, run.plan.steps, {}, {}
-    kept = {0, *log.marks(epochs * n)}
+    passing = {run.steps} if store.record['passing'] else set()  # kept only because it was the last
+    kept = {0, *log.marks(epochs * n), *run.logged} - (passing - set(log.marks(epochs * n)))
+    store.forget_unfinished()
     say(f'log: {len(kept) + 1:,} states, {(len(kept) + 1) * run.state_bytes / 2**20:,.1f} MiB')
     with Progress(epochs * n, 'train') as bar, exact(run.data.device):
         bar.update(run.steps)
@@ -320,7 +333,7 @@ def _train(run: 'Run', epochs: int, metric, log: Schedule):
             if metric is not None: values[getattr(metric, 'name', 'metric')] = float(metric(*Model(run.gan, state).players))
             shown = {k: f'{v:.3g}' for k, v in values.items()}
             states = {k: v for k, v in {**store.record['states'], **fresh}.items() if int(k) in kept or int(k) == (e + 1) * n}
-            store.commit({**store.record, 'epochs': e + 1, 'states': states, 'history': run.history + [values]})
+            store.commit({**store.record, 'epochs': e + 1, 'states': states, 'passing': (e + 1) * n not in kept, 'history': run.history + [values]})
             fresh.clear()
 
 def losses(run: 'Run', state: State, epoch: int) -> dict:
@@ -329,10 +342,14 @@ def losses(run: 'Run', state: State, epoch: int) -> dict:
     with torch.no_grad(): d, g = run.gan.losses(state.g, state.d, b, torch.ones_like(b.idx, dtype=run.data.dtype))
     return dict(loss_d=d.item(), loss_g=g.item())
 
-def check_fit(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None = None):
-    "Raise `ValueError` unless latents, instances, labels, logits and losses fit one another, instance by instance"
+def check_labels(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None):
+    "Raise `ValueError` unless there is a label per instance where the GAN is conditional, and none where it is not"
     if (labels is None) != (gan.labels is None): raise ValueError('a conditional GAN needs both: GAN(labels=…) for generated instances, and train(labels=…) for real ones.' )
     if labels is not None and (len(labels), *gan.labels.shape[1:], gan.labels.dtype) != (len(data), *labels.shape[1:], labels.dtype): raise ValueError(f'there must be a label per instance, like those of the GAN: got {tuple(labels.shape)} {labels.dtype} for {len(data)} instances, and {tuple(gan.labels.shape)} {gan.labels.dtype} in the GAN.')
+
+def check_fit(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None = None):
+    "Raise `ValueError` unless latents, instances, labels, logits and losses fit one another, instance by instance"
+    check_labels(gan, data, labels)
     two = lambda x: x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1))
     real, z, told = two(data), gan.latents(2, 0, 'latents/check', 0, data.dtype, data.device), [] if labels is None else [two(labels)]
     fake = check_function('generator', gan.G, z if labels is None else z[:, :-1], *([] if labels is None else [gan.labels_of(z)]))
@@ -343,7 +360,7 @@ def check_fit(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None = None):
     if logits.numel() != 2: raise ValueError(f'the discriminator gives {logits.numel() // 2} values per instance: it must give one logit, or the loss must be `Losses`, two functions of all of them.')
     if any(f(logits.flatten()).shape != (2,) for f in gan.loss_fn): raise ValueError('the functions of a Loss work elementwise: leave out the mean or sum.')
 
-# %% ../nbs/12_run.ipynb #be89b186
+# %% ../nbs/12_run.ipynb #aad71c0c
 def retrain(
     run: Run,
     without=None,  # indices of training instances to leave out
@@ -360,7 +377,7 @@ def retrain(
     with Progress(run.steps - first, 'retrain', leave=False) as bar, exact(run.data.device):
         bar.update(done - first)
         def after(t, state):
-            work.save(lambda: (flatten(state), dict(step=t)))
+            work.save(lambda: (flatten(state), dict(step=t)) if finite(state) else None)
             bar.tick()
         state = advance(run.gan, state, run.batches, range(done, run.steps), weigher(w, renormalise), after)
     work.done()
@@ -393,7 +410,7 @@ def as_indices(run: Run, indices) -> torch.Tensor:
         raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} ({idx.dtype}).')
     return idx.long().to(run.data.device)
 
-# %% ../nbs/12_run.ipynb #635abdbf
+# %% ../nbs/12_run.ipynb #4213a11a
 def retrain_many(
     run: Run,
     weights: torch.Tensor,  # `(M, n)`: a row per counterfactual
@@ -408,25 +425,25 @@ def retrain_many(
     return _retrain_chunks(run, torch.stack(rows).split(chunk), first * run.plan.steps, renormalise)
 
 def _retrain_chunks(run: Run, chunks: Sequence[torch.Tensor], first: int, renormalise: bool) -> Iterator[Model]:
-    "Train each chunk of counterfactuals from step `first` on, as one"
+    "Train each chunk of counterfactuals from step `first` on, as one; a finished one is kept until all are"
+    works = [Unfinished(run.path, 'retrain-many', run.key, fingerprint(w), first, renormalise) for w in chunks]
     with Progress(len(chunks) * (run.steps - first), 'retrain many', leave=False) as bar:
-        for w in chunks:
-            state = _advance_many(run, w, first, renormalise, bar)
+        for w, work in zip(chunks, works):
+            state = _advance_many(run, w, first, renormalise, work, bar)
             yield from (Model(run.gan, map_tensors(lambda p: p[i], state)) for i in range(len(w)))
+    for work in works: work.done()
 
-def _advance_many(run: Run, w: torch.Tensor, first: int, renormalise: bool, bar: Progress) -> State:
+def _advance_many(run: Run, w: torch.Tensor, first: int, renormalise: bool, work: Unfinished, bar: Progress) -> State:
     "The final states of the counterfactuals with weights `w`, `(M, n)`, stacked"
     step = torch.vmap(lambda s, b, w: run.gan.step(s, b, w, own_gradients_functional), in_dims=(0, None, 0))
     stacked = lambda state: map_tensors(lambda p: p.expand(len(w), *p.shape), state)
-    work = Unfinished(run.path, 'retrain-many', run.key, fingerprint(w), first, renormalise)
     begun = work.load()
     state, done = (unflatten(begun[0], stacked(run.gan.start())), begun[1]['step']) if begun else (stacked(run.at(first)), first)
     bar.update(done - first)
     with exact(run.data.device):
         for t in range(done, run.steps):
             state = step(state, b := run.batches[t], weigher(w, renormalise)(b))
-            work.save(lambda: (flatten(state), dict(step=t + 1)))
+            work.save(lambda: (flatten(state), dict(step=t + 1)) if finite(state) else None, now=t + 1 == run.steps)
             bar.tick()
-    work.done()
     if not finite(state): raise Diverged('a counterfactual training diverged: retrain one at a time to see which.')
     return state

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Schedule', 'Every', 'Root', 'reach', 'repeats', 'Binomial', 'Shelf', 'rewind', 'cost']
 
-# %% ../nbs/11_schedule.ipynb #15d8fedd
+# %% ../nbs/11_schedule.ipynb #2a1cae4e
 import math, tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from .core import whole
 from .gan import State
 from .log import load_state, map_tensors, save_state
 
-# %% ../nbs/11_schedule.ipynb #dfceec6d
+# %% ../nbs/11_schedule.ipynb #5aa4db2d
 @dataclass(frozen=True)
 class Every:
     "Every `n`-th state, and within a stretch of `n` steps every state"
@@ -51,7 +51,7 @@ class Root:
         "As `Every.marks`"
         return self.of(steps).marks(steps)
 
-# %% ../nbs/11_schedule.ipynb #da025864
+# %% ../nbs/11_schedule.ipynb #c0b61978
 def reach(slots: int, r: int) -> int:
     "β(slots, r): how many steps can be undone, none repeated more than `r` times"
     return math.comb(slots + r, slots)
@@ -89,7 +89,7 @@ class Binomial:
 
 Schedule = Every | Root | Binomial
 
-# %% ../nbs/11_schedule.ipynb #a739143c
+# %% ../nbs/11_schedule.ipynb #7f4de297
 class Shelf:
     "Holds states by number, in memory or in a folder"
     def __init__(self, folder: str | None = None): self.folder, self.held = folder, {}
@@ -116,6 +116,8 @@ def rewind(
     schedule: Schedule,
 ) -> Iterator[tuple[State, int]]:
     "The state before every one of `steps`, last first"
+    if not steps: return
+    if schedule.folder: Path(schedule.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='replay-', dir=schedule.folder) if schedule.folder else nullcontext() as folder:
         yield from _rewind(forward, state, steps, schedule, Shelf(folder))
 
@@ -135,7 +137,7 @@ def _rewind(forward, state, steps, schedule, shelf):
             state = forward(state, todo[:-1])
         yield state, todo[-1]
 
-# %% ../nbs/11_schedule.ipynb #f375409f
+# %% ../nbs/11_schedule.ipynb #e9e19d58
 @lru_cache
 def cost(
     schedule: Schedule,

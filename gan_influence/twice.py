@@ -7,7 +7,7 @@ __all__ = ['X', 'W', 'Y', 'NHWC', 'BLOCK', 'without_values', 'nothing', 'Geometr
            'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout', 'pull_norm', 'pull_norm_differentiably',
            'group_norm', 'twice', 'call']
 
-# %% ../nbs/06_twice.ipynb #18ba14d2
+# %% ../nbs/06_twice.ipynb #fb9bc5f7
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from torch.autograd import Function
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-# %% ../nbs/06_twice.ipynb #8005c549
+# %% ../nbs/06_twice.ipynb #c9437d67
 _values = True  # are the values of parameters' gradients computed?
 
 @contextmanager
@@ -34,7 +34,7 @@ def nothing(like: torch.Tensor, shape: tuple) -> torch.Tensor:
     "Zeros of a shape, of one element in memory"
     return like.new_zeros(()).expand(shape)
 
-# %% ../nbs/06_twice.ipynb #22175578
+# %% ../nbs/06_twice.ipynb #0d26991c
 X, W, Y = range(3)
 
 class Geometry(NamedTuple):
@@ -97,7 +97,7 @@ def _to_one_channel(w: torch.Tensor, c: torch.Tensor, geo: Geometry) -> torch.Te
         for j, part in enumerate(row): x[:, 0, i:i + p * (h - 1) + 1:p, j:j + q * (width - 1) + 1:q] += part
     return x
 
-# %% ../nbs/06_twice.ipynb #5f005f1b
+# %% ../nbs/06_twice.ipynb #0ea88551
 class Product(Function):
     "`product`, differentiable as often as one likes; as `W` it gives the bias's gradient too"
     @staticmethod
@@ -137,7 +137,7 @@ def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_paddi
     size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, d, k, m in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], more)]
     return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups, True))
 
-# %% ../nbs/06_twice.ipynb #631cd386
+# %% ../nbs/06_twice.ipynb #acfe2322
 BLOCK = 2**18  # elements worked on at a time
 
 class Norm(Function):
@@ -217,15 +217,23 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5) -> torch.Ten
     if weight is None or bias is None: return F.group_norm(input, num_groups, weight, bias, eps)
     return Norm.apply(input, weight, bias, num_groups, eps)
 
-# %% ../nbs/06_twice.ipynb #6a8473e9
+# %% ../nbs/06_twice.ipynb #c3f2f6a1
 class _Swap(TorchFunctionMode):
-    "Within it, a call of PyTorch's layer on images is a call of ours"
+    "Within it, a call of PyTorch's layer on images is a call of ours; without values, only where its kernel is a parameter itself, and not made of some"
     ours = {F.conv2d: conv2d, F.conv_transpose2d: conv_transpose2d, F.group_norm: group_norm}
+
+    def __init__(self, params: dict):
+        super().__init__()
+        self.params = {id(p) for p in params.values()}
 
     def __torch_function__(self, layer, types, args=(), kwargs=None):
         kwargs, ours = kwargs or {}, self.ours.get(layer)
-        if ours and _fits(*args, **kwargs): layer = ours
+        if ours and _fits(*args, **kwargs) and (_values or not self._made(*args[1:], *kwargs.values())): layer = ours
         return layer(*args, **kwargs)
+
+    def _made(self, *args) -> bool:
+        "Is a kernel, scale or bias made of parameters, so that the value of its gradient is read?"
+        return any(torch.is_tensor(a) and a.requires_grad and id(a) not in self.params for a in args)
 
 def _fits(input, *args, **kwargs) -> bool:
     "Is it a batch of images on the CPU, with numbers for all settings (a padding may have a name)?"
@@ -244,5 +252,5 @@ def twice(values: bool = True) -> Iterator[None]:  # are the values of parameter
 
 def call(net: nn.Module, params: dict, *inputs: torch.Tensor) -> torch.Tensor:
     "What `net` makes of a batch, with `params` in place of its own parameters"
-    with _Swap() if _on and any(isinstance(m, nn.modules.conv._ConvNd) for m in net.modules()) else nullcontext():
+    with _Swap(params) if _on and any(isinstance(m, nn.modules.conv._ConvNd) for m in net.modules()) else nullcontext():
         return functional_call(net, params, inputs)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from gan_influence import log
 from gan_influence.all import ALL, FCGAN, GAN, SGD, Normal2D, Run, RunError, flatten, influence, retrain, train
 from gan_influence.cli import main
 
@@ -134,3 +135,32 @@ def test_a_planted_link_is_not_followed(tmp_path):
     (tmp_path/'run'/'states').symlink_to(outside)
     with pytest.raises(RunError, match='states is a link'): train(gan, data.train, 2, 20, path=tmp_path/'run')
     assert files(outside) == before
+
+
+def test_work_interrupted_at_its_very_end_is_still_finished(tmp_path, monkeypatch):
+    gan, data = setup()
+    run = train(gan, data.train, 2, 20, path=tmp_path/'run')
+    expected = influence(run, ALL(data.valid)).values
+    monkeypatch.setattr(log, 'SAVE_EVERY', 0.)
+    with monkeypatch.context() as m:
+        def stop(self): raise KeyboardInterrupt
+        m.setattr(log.Unfinished, 'done', stop)
+        with pytest.raises(KeyboardInterrupt): influence(run, ALL(data.valid))
+        with pytest.raises(KeyboardInterrupt): retrain(run, without=[1])
+    assert torch.equal(influence(run, ALL(data.valid)).values, expected)
+    assert same(retrain(run, without=[1]).state, retrain(train(gan, data.train, 2, 20), without=[1]).state)
+    assert not (tmp_path/'run'/'unfinished').exists()
+
+
+def test_a_diverging_retraining_diverges_again(tmp_path, monkeypatch):
+    "What is not finite is never kept as a state to go on from"
+    monkeypatch.setattr(log, 'SAVE_EVERY', 0.)
+    gan, data = setup()
+    run = train(gan, data.train, 2, 20, path=tmp_path/'run')
+    weights = torch.ones(1000, dtype=torch.float64)
+    weights[run.batches[10].idx[0]] = 1e308
+    said = []
+    for _ in range(2):
+        with pytest.raises(ArithmeticError) as e: retrain(run, weights=weights)
+        said.append(str(e.value))
+    assert said[0] == said[1]
