@@ -44,7 +44,9 @@ class LowRank(nn.Module):
         "The adapted weight"
         return weight + self.scale * (self.B @ self.A).view_as(weight)
 
-    def extra_repr(self): return f'rank={len(self.A)}, scale={self.scale:g}'
+    def extra_repr(self) -> str:
+        "What its `repr` says"
+        return f'rank={len(self.A)}, scale={self.scale:g}'
 
 def lora(
     net: nn.Module,

@@ -205,10 +205,10 @@ class Run:
         if not 1 <= k <= self.epochs: raise ValueError(f'the run has {self.epochs} logged epochs, {k} were asked for: choose epochs from 1 to {self.epochs}.')
         return self.epochs - k
 
-    def stretches(self, steps: range) -> list[range]:
-        "What lies between two states that were kept"
+    def stretches(self, steps: range, kept: list[int] | None = None) -> list[range]:
+        "What lies between two states that were kept: those of the log, or others"
         if not steps: return []
-        ends = [steps.start, *(k for k in self.logged if k in steps[1:]), steps.stop]
+        ends = [steps.start, *(k for k in kept or self.logged if k in steps[1:]), steps.stop]
         return [range(a, b) for a, b in zip(ends, ends[1:])]
 
     def backwards(
@@ -240,15 +240,14 @@ class Run:
     ) -> 'Cost':
         "What going back over the last epochs takes, said before it is paid"
         steps = range(self.first_epoch(epochs) * self.plan.steps, self.steps)
-        kept = len(self.logged if log is None else log.marks(self.steps)) + 2 * (log is not None)
-        marks = self.logged if log is None else [0, *log.marks(self.steps), self.steps]
-        ends = [steps.start, *(k for k in marks if k in steps[1:]), steps.stop]
-        held, forward = zip(*(cost(replay or self.replay(b - a), b - a) for a, b in zip(ends, ends[1:])))
+        kept = self.logged if log is None else [0, *log.marks(self.steps), self.steps]
+        lengths = [len(s) for s in self.stretches(steps, kept)]
+        held, forward = zip(*(cost(replay or self.replay(n), n) for n in lengths))
+        to_start, checks = steps.start - max(k for k in kept if k <= steps.start), sum(n > 1 for n in lengths)
         state, start = self.state(), time.perf_counter()
         self.forward(state, range(self.steps - 1, self.steps))
         if self.data.is_cuda: torch.cuda.synchronize()
-        to_start = steps.start - max(k for k in marks if k <= steps.start)
-        return Cost(kept, max(held), to_start + sum(forward) + sum(b - a > 1 for a, b in zip(ends, ends[1:])), len(steps), self.state_bytes, time.perf_counter() - start)
+        return Cost(len(kept), max(held), to_start + sum(forward) + checks, len(steps), self.state_bytes, time.perf_counter() - start)
 
     def __repr__(self): return f'Run({self.plan.n:,} instances, {self.epochs} epochs of {self.plan.steps} steps, {self.path or "in memory"})'
 

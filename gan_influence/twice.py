@@ -102,6 +102,7 @@ class Product(Function):
     "`product`, differentiable as often as one likes; as `W` it gives the bias's gradient too"
     @staticmethod
     def forward(ctx, which, a, b, bias, geo):
+        "The third of the three tensors, from the other two"
         ctx.which, ctx.geo = which, geo
         ctx.save_for_backward(a, b)
         if which != W: return product(which, a, b, bias, geo)
@@ -110,6 +111,7 @@ class Product(Function):
 
     @staticmethod
     def backward(ctx, c, c_bias=None):
+        "Products again: the form is linear in each of the three"
         (a, b), geo, which = ctx.saved_tensors, ctx.geo, ctx.which
         _, need_a, need_b, need_bias, _ = ctx.needs_input_grad
         d = lambda which, a, b, bias=None: Product.apply(which, a, b, bias, geo)
@@ -144,18 +146,22 @@ class Norm(Function):
     "Group norm"
     @staticmethod
     def forward(ctx, x, weight, bias, groups, eps):
+        "PyTorch's own kernel"
         y, mean, r = torch.native_group_norm(x, weight, bias, *x.shape[:2], x.shape[2:].numel(), groups, eps)
         ctx.groups, ctx.eps = groups, eps
         ctx.save_for_backward(x, weight, mean, r)
         return y
 
     @staticmethod
-    def backward(ctx, dy): return *NormGrad.apply(dy, *ctx.saved_tensors, ctx.groups, ctx.eps), None, None
+    def backward(ctx, dy):
+        "PyTorch's own kernel, which can be differentiated again here"
+        return *NormGrad.apply(dy, *ctx.saved_tensors, ctx.groups, ctx.eps), None, None
 
 class NormGrad(Function):
     "Its gradient"
     @staticmethod
     def forward(ctx, dy, x, weight, mean, r, groups, eps):
+        "The gradients of the norm in its input, scale and bias"
         ctx.groups, ctx.eps = groups, eps
         ctx.save_for_backward(dy, x, weight, mean, r)
         dx, *rest = torch.ops.aten.native_group_norm_backward(dy, x, mean, r, weight, *x.shape[:2], x.shape[2:].numel(), groups, [True, _values, _values])
@@ -163,6 +169,7 @@ class NormGrad(Function):
 
     @staticmethod
     def backward(ctx, v, v_weight, v_bias):
+        "The gradient of those gradients, a few instances at a time"
         dy, x, weight, mean, r = ctx.saved_tensors
         if torch.is_grad_enabled(): return *pull_norm_differentiably(dy, x, weight, v, v_weight, v_bias, ctx.groups, ctx.eps), *[None] * 4
         rows, wide, back, narrow = layout(x, ctx.groups)
