@@ -11,6 +11,7 @@ from gan_influence.gan import *
 from gan_influence.log import *
 from gan_influence.schedule import *
 from gan_influence.run import *
+from gan_influence.retrain import *
 from gan_influence.metrics import *
 from gan_influence.influence import *
 from gan_influence.implicit import *
