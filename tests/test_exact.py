@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, Batch, Metric, Normal2D, backtrack, finite_differences, flatten,
                                influence, map_tensors, own_gradients_functional, train)
@@ -40,10 +41,13 @@ def test_backtrack_is_the_vjp_by_torch_func(nets, opt, alternating):
 
 @pytest.mark.parametrize('t', [0, 1])  # the discriminator's step, both players' step
 @pytest.mark.parametrize('how', [dict(d_steps=2), dict(d_steps=2, alternating=True, ema=.7), dict(shared_latents=False), dict(ema=.7),
-                                 dict(penalty=R1(2.)), dict(penalty=R2(2.), alternating=True), dict(penalty=WGANGP(2.), loss='wasserstein', d_steps=2)])
+                                 dict(penalty=R1(2.)), dict(penalty=R2(2.), alternating=True), dict(penalty=WGANGP(2.), loss='wasserstein', d_steps=2),
+                                 dict(normed=True), dict(normed=True, d_steps=2, alternating=True, ema=.7)])
 def test_schemes_by_torch_func(how, t):
-    "Several discriminator steps, latents of the generator's own, its average: both ways to the step and to its transpose"
-    gan, s, b, w, u = random_step(FCGAN(), (2,), 10, t, opt_g=SGD(.05, .5), opt_d=Adam(.2, (.5, .9), .1), l2_g=.02, **how)
+    "Several discriminator steps, latents of the generator's own, its average, batch norms: both ways to the step and to its transpose"
+    nets = [nn.Sequential(*net[:-1], nn.BatchNorm1d(net[-1].in_features, dtype=torch.float64), net[-1]) if how.get('normed') else net for net in FCGAN()]
+    how = {k: v for k, v in how.items() if k != 'normed'}
+    gan, s, b, w, u = random_step(nets, (2,), 10, t, opt_g=SGD(.05, .5), opt_d=Adam(.2, (.5, .9), .1), l2_g=.02, **how)
     [ours], score = backtrack(gan, [u], s, b, w)
     after, pull = torch.func.vjp(lambda s, w: gan.step(s, b, w, own_gradients_functional), s, w)
     theirs, dw = pull(u)
