@@ -195,14 +195,15 @@ class GAN:
         running = {who: {k: t.to(device or t.device) for k, t in running_averages(net).items()} for who, net in (('g', self.G), ('d', self.D)) if batch_norms(net)}
         return State(g, d, self.opt_g.init(g), self.opt_d.init(d), {k: p.clone() for k, p in g.items()} if self.ema else {}, running)
 
-    def step(self, s: State, b: Batch, w: torch.Tensor, gradients: Callable = own_gradients) -> State:
-        "One adversarial step on batch `b` with instance weights `w` of shape `(B,)`"
-        generator_moves, together = (b.t + 1) % self.d_steps == 0, self.shared_latents and not self.alternating
+    def step(self, s: State, b: Batch, w: torch.Tensor, gradients: Callable = own_gradients, feedback: bool = True) -> State:
+        "One adversarial step on batch `b` with instance weights `w` of shape `(B,)`. Without feedback its value is the same, and no derivative leads from the generator into the discriminator"
+        generator_moves, together = (b.t + 1) % self.d_steps == 0, self.shared_latents and not self.alternating and feedback
+        opponent = s.g if feedback else {k: p.detach() for k, p in s.g.items()}
         if generator_moves and together:
             # Where the discriminator mixes the instances of a batch, one pass back through it cannot serve both players
             shortcut = gradients is own_gradients and not self.penalty and isinstance(self.loss_fn, Loss) and 'd' not in s.running
             (grad_d, grad_g), read = self._joint(s, b, w) if shortcut else gradients(lambda d, g: self.losses(g, d, b, w), s.d, s.g)
-        else: [grad_d], read = gradients(lambda d: [self._loss_d(s.g, d, b, w)], s.d)
+        else: [grad_d], read = gradients(lambda d: [self._loss_d(opponent, d, b, w)], s.d)
         d, md = self.opt_d.update(grad_d, s.md, s.d, b.t)
         s = s._replace(running=self._moved(s, 'd', read, 'real', 'made'))
         if not generator_moves: return s._replace(d=d, md=md)
