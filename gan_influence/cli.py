@@ -29,7 +29,7 @@ from .nets import ACTIVATIONS, DCGAN, FCGAN, Classifier, train_classifier
 from .optim import SGD, Adam, AdamW, InverseSqrt, Linear, RMSprop
 from .retrain import retrain
 from .run import Run, fingerprint_state, train
-from .show import plot_agreement, plot_cleansing, plot_points, plot_samples, png, report, write_report
+from .show import plot_agreement, plot_cleansing, plot_points, plot_samples, plot_trust, png, report, write_report
 from .trust import Trust, trust
 
 # %% ../nbs/24_cli.ipynb #9fd0c868
@@ -110,7 +110,7 @@ def trust_run(path: Path, run: Run, data: Data, name: str | None, epochs: int | 
     "How far back the scores of a metric can be believed"
     found = trust(run, next(iter(metrics_for(path, run.gan, data, 'valid', [name] if name else None).values())), epochs, probes=probes)
     write_file(path/'trust.csv', found.table.to_csv())
-    write_file(path/'trust.png', png(found.plot()))
+    write_file(path/'trust.png', png(plot_trust(found)))
     return found
 
 def load_scores(path: Path, run: Run, data: Data) -> Scores:
