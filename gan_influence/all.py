@@ -8,6 +8,7 @@ from gan_influence.optim import *
 from gan_influence.losses import *
 from gan_influence.augment import *
 from gan_influence.batch_norm import *
+from gan_influence.compiled import *
 from gan_influence.gan import *
 from gan_influence.log import *
 from gan_influence.schedule import *

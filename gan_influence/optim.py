@@ -6,14 +6,14 @@
 __all__ = ['Params', 'InverseSqrt', 'Linear', 'rate', 'zeros', 'decayed', 'SGD', 'safe_sqrt', 'average', 'RMSprop', 'Adam',
            'AdamW', 'Clipped', 'from_torch']
 
-# %% ../nbs/05_optim.ipynb #a3693f4d
+# %% ../nbs/05_optim.ipynb #04317d28
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
-# %% ../nbs/05_optim.ipynb #7898e113
+# %% ../nbs/05_optim.ipynb #3cbbe119
 @dataclass(frozen=True)
 class InverseSqrt:
     "η(t) = lr / √(t + 1), Paper 1's `ghadimi` schedule (Ghadimi & Lan, 2013)"
@@ -26,13 +26,15 @@ class Linear:
     lr: float
     steps: int
     end: float = 0.
-    def __call__(self, t: int) -> float: return self.end + (self.lr - self.end) * max(0., 1 - t / self.steps)
+    def __call__(self, t: int) -> float:
+        left = 1 - t / self.steps
+        return self.end + (self.lr - self.end) * (left.clamp(min=0) if torch.is_tensor(left) else max(0., left))
 
 def rate(lr: float | Callable, t: int) -> float:
     "The learning rate at step `t`"
     return lr(t) if callable(lr) else lr
 
-# %% ../nbs/05_optim.ipynb #004887fd
+# %% ../nbs/05_optim.ipynb #49ea0e60
 Params = dict[str, torch.Tensor]  # a network's parameters by name
 
 def zeros(params: Params) -> Params:
@@ -61,11 +63,11 @@ class SGD:
         "Parameters and buffer after step `t`"
         lr, mu, grads = rate(self.lr, t), self.momentum, decayed(grads, params, self.weight_decay)
         if mu:
-            m = {k: mu * memory['m'][k] + (1 - self.dampening) * g if t else g for k, g in grads.items()}
+            m = {k: mu * memory['m'][k] + (1 - self.dampening) * g if torch.is_tensor(t) or t else g for k, g in grads.items()}
             grads, memory = ({k: g + mu * m[k] for k, g in grads.items()} if self.nesterov else m), {'m': m}
         return {k: p - lr * grads[k] for k, p in params.items()}, memory
 
-# %% ../nbs/05_optim.ipynb #3aba4b2d
+# %% ../nbs/05_optim.ipynb #b2c59881
 def safe_sqrt(v: torch.Tensor) -> torch.Tensor:
     "√v with derivative 0 where v is 0"
     positive = v > 0
@@ -101,7 +103,7 @@ class RMSprop:
         if self.momentum: step = new['m'] = {k: self.momentum * memory['m'][k] + x for k, x in step.items()}
         return {k: p - lr * step[k] for k, p in params.items()}, new
 
-# %% ../nbs/05_optim.ipynb #9d536039
+# %% ../nbs/05_optim.ipynb #a7832c4f
 @dataclass(frozen=True)
 class Adam:
     "Adam (Kingma & Ba, 2015) and AMSGrad (Reddi et al., 2018) with the values of `torch.optim.Adam`"
@@ -134,7 +136,7 @@ class AdamW(Adam):
         shrunk = {k: (1 - rate(self.lr, t) * self.weight_decay) * p for k, p in params.items()}
         return Adam.update(replace(self, weight_decay=0.), grads, memory, shrunk, t)
 
-# %% ../nbs/05_optim.ipynb #4a26e5fb
+# %% ../nbs/05_optim.ipynb #400ca776
 @dataclass(frozen=True)
 class Clipped:
     "An optimiser that is given a player's gradient clipped to a norm, to a value, or to both (value first)"
@@ -158,7 +160,7 @@ class Clipped:
             grads = {k: g * (self.norm / (length + 1e-6)).clamp(max=1) for k, g in grads.items()}
         return self.opt.update(grads, memory, params, t)
 
-# %% ../nbs/05_optim.ipynb #fb719191
+# %% ../nbs/05_optim.ipynb #30d96b6f
 def from_torch(
     cls: type,  # `torch.optim.SGD`, `RMSprop`, `Adam` or `AdamW`
     lr: float | Callable | None = None,  # rate, or schedule of the step; None means the class's own

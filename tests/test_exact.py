@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, Batch, Metric, Normal2D, backtrack, finite_differences, flatten,
-                               influence, map_tensors, own_gradients_functional, train)
+from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, Batch, Linear, Metric, Normal2D, backtrack, finite_differences, flatten,
+                               influence, map_tensors, own_gradients_functional, retrain, train)
 
 
 def random_step(nets, shape, z_dim, t=0, **kwargs):
@@ -57,6 +57,20 @@ def test_schemes_by_torch_func(how, t):
     close(gan.step(s, b, .5 * w), map_tensors(lambda p: p[1], many))
     torch.testing.assert_close(score[0], -dw, rtol=1e-10, atol=1e-12)
     assert all(torch.equal(p, s.g[k]) for k, p in after.g.items()) == (gan.d_steps == 2 and t == 0)
+
+
+def test_a_compiled_run_is_the_plain_one():
+    "Training, tracing and retraining by compiled kernels, both phases of two discriminator steps per generator step"
+    how = dict(opt_g=Adam(Linear(.01, 40), (.5, .9)), opt_d=SGD(.05, .5), d_steps=2, shared_latents=False, ema=.8)
+    points = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    plain, compiled = (train(GAN(*FCGAN(width_g=8, width_d=8, act='silu'), 10, compiled=c, **how), points, 4, 10) for c in (False, True))
+    assert len(compiled.gan.kernels.graphs) == 2 and not plain.gan.kernels.graphs
+    close(compiled.state(), plain.state(), 1e-11)
+    metric = ALL(points)
+    torch.testing.assert_close(influence(compiled, metric).values, influence(plain, metric).values, rtol=1e-9, atol=1e-12)
+    close(retrain(compiled, [3]).state, retrain(plain, [3]).state, 1e-11)
+    assert len(compiled.gan.kernels.graphs) == 4 and None not in compiled.gan.kernels.graphs.values()
+    for a, b in zip(flatten(retrain(compiled).state).values(), flatten(compiled.state()).values()): assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize('loss', ['nonsaturating', 'minmax', 'least_squares', 'hinge', 'softplus'])
