@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reweighted', 'leave_one_out', 'finite_differences', 'jaccard_by_chance', 'agreement', 'linear_datamodeling']
 
-# %% ../nbs/21_check.ipynb #7a552e68
+# %% ../nbs/21_check.ipynb #7154021c
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from .core import permutation
+from .core import permutation, whole
 from .influence import Scores, named
 from .metrics import evaluate
 from .retrain import as_indices, retrain_many
-from .run import Run
+from .run import Run, fingerprint_state
 
-# %% ../nbs/21_check.ipynb #61abec80
+# %% ../nbs/21_check.ipynb #4d34a751
 def reweighted(
     run: Run,
     metrics: Callable | dict | Sequence,
@@ -55,7 +55,7 @@ def finite_differences(
     ends = [reweighted(run, metrics, indices, 1 + e, epochs, chunk, renormalise) for e in (-eps, eps)]
     return (ends[0] - ends[1]) / (2 * eps)
 
-# %% ../nbs/21_check.ipynb #8274535a
+# %% ../nbs/21_check.ipynb #1740dcc9
 def jaccard_by_chance(n: int, m: int) -> float:
     "Expected Jaccard index of two independent random sets of `m` out of `n`"
     k = np.arange(m + 1)
@@ -76,7 +76,7 @@ def agreement(
                 jaccard_by_chance=jaccard_by_chance(len(p), len(ends[0])), pearson=float(stats.pearsonr(p, t).statistic),
                 slope=float(stats.linregress(p, t).slope), relative_error=float(np.abs(p - t).max() / np.abs(t).max()))
 
-# %% ../nbs/21_check.ipynb #7e52c332
+# %% ../nbs/21_check.ipynb #e4443d58
 def linear_datamodeling(
     run: Run,
     scores: Scores,
@@ -92,7 +92,9 @@ def linear_datamodeling(
     metrics, n = named(metrics), len(run.data)
     removed = round(drop * n)
     if not 1 <= removed < n: raise ValueError(f'a drop of {drop} leaves out {removed} of {n} instances: choose a share that leaves out one or more, and not all.')
-    if subsets < 3: raise ValueError(f'{subsets} sets rank nothing: choose 3 or more.')
+    if whole(subsets, 'subsets') < 10: raise ValueError(f'{subsets} sets rank too little: choose 10 or more.')
+    if len(scores.values) != n or scores.run != fingerprint_state(run.state()): raise ValueError('these scores are of another run, or of an earlier state of this one: score it again.')
+    for name in metrics: scores[name]  # an error of a name's comes now, not after the retraining
     sets = torch.stack([permutation(n, seed, 'linear datamodeling', i)[:removed] for i in range(subsets)]).to(run.data.device)
     rows = run.weights().repeat(subsets, 1).scatter_(1, sets, 0)
     models = retrain_many(run, rows, scores.epochs if epochs is None else epochs, chunk, scores.renormalised)

@@ -6,7 +6,7 @@
 __all__ = ['LARGEST', 'Compiled']
 
 # %% ../nbs/10_compiled.ipynb #7abffaf9
-import time
+import time, warnings
 from collections.abc import Callable
 
 import torch
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from .core import say
 
 # %% ../nbs/10_compiled.ipynb #99c05d20
-LARGEST = 2000  # operations of a graph that is worth compiling
+LARGEST = 3000  # operations of a graph that is worth compiling
 
 class Compiled:
     "Functions of trees of tensors, each compiled for every structure and shape that it is given"
@@ -42,14 +42,14 @@ def _compile(name: str, f: Callable, leaves: list, structure) -> tuple | None:
         return out
     tensors, start = [v.detach() for v in leaves if torch.is_tensor(v)], time.perf_counter()
     try:
-        traced = make_fx(flat)(*tensors)
+        traced = make_fx(flat, tracing_mode='fake', _allow_non_fake_inputs=True)(*tensors)  # fake: whoever reads a value, to compute outside PyTorch, is caught
         traced.graph.eliminate_dead_code()
         traced.recompile()
         if len(traced.graph.nodes) > LARGEST: raise ValueError(f'{len(traced.graph.nodes):,} operations are too many to be worth it')
         graph = torch.compile(traced, dynamic=False, fullgraph=True)
         with torch.no_grad(): graph(*tensors)
     except Exception as e:
-        say(f'{name}: not compiled ({str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__}); the plain function runs')
+        warnings.warn(f'{name}: not compiled ({[*str(e).strip().splitlines(), type(e).__name__][0][:120]}); the plain function runs.', stacklevel=4)
         return None
     say(f'{name}: compiled in {time.perf_counter() - start:.0f} s')
     return graph, made[0]

@@ -35,7 +35,10 @@ def backtrack(
     "Pull M adjoints back through one step; the step's share of the score of every instance of the batch"
     if not gan.compilable(b): return _pull(gan, adjoints, s, b, w, (b.t + 1) % gan.d_steps == 0, feedback)
     moves = (b.t + 1) % gan.d_steps == 0
-    return gan.kernels(f'transposed step{"" if moves else " of the discriminator"}{"" if feedback else " without feedback"}', lambda *given: _pull(gan, *given, moves, feedback, alone), adjoints, s, countable(b), w)
+    name = f'transposed step{"" if moves else " of the discriminator"}{"" if feedback else " without feedback"}'
+    one = lambda *given: _pull(gan, *given, moves, feedback, alone)  # a graph for one metric serves them all
+    pulled = [gan.kernels(name, one, [u], s, countable(b), w) for u in adjoints]
+    return [u for [u], _ in pulled], torch.cat([share for _, share in pulled])
 
 def _pull(gan: GAN, adjoints: list[State], s: State, b: Batch, w: torch.Tensor, moves: bool, feedback: bool, gradients: Callable = own_gradients) -> tuple[list[State], torch.Tensor]:
     "`backtrack`, told whether the generator moves"

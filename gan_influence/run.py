@@ -6,7 +6,7 @@
 __all__ = ['Plan', 'Batches', 'describe', 'settings_of', 'fingerprint_all', 'fingerprint_state', 'check_same', 'finite',
            'advance', 'locate_divergence', 'Run', 'Cost', 'warn_drift', 'train', 'losses', 'check_labels', 'check_fit']
 
-# %% ../nbs/14_run.ipynb #22be185e
+# %% ../nbs/14_run.ipynb #6db3223d
 import hashlib, re, time, warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .losses import Losses
 from .log import FORMAT, Directory, Memory, flatten, record_hash
 from .schedule import Binomial, Every, Schedule, cost, rewind
 
-# %% ../nbs/14_run.ipynb #cf42ac9d
+# %% ../nbs/14_run.ipynb #02ca1ad5
 @dataclass(frozen=True)
 class Plan:
     "Batches and latents of a run, as functions of the step"
@@ -57,7 +57,7 @@ class Batches:
         u = uniform((bs + len(z), gan.augment.numbers), seed, 'augment', t, *like) if gan.augment else None
         return Batch(t, idx, self.data[idx], z, mix, None if self.labels is None else self.labels[idx], u)
 
-# %% ../nbs/14_run.ipynb #760bb400
+# %% ../nbs/14_run.ipynb #dc7433fd
 def describe(gan: GAN) -> dict:
     "A GAN in JSON-able words; of a function of yours, only its name"
     return {f: v if isinstance(v := getattr(gan, f), (int, float, bool)) else _words(v) for f in gan.__dataclass_fields__}
@@ -86,9 +86,10 @@ def check_same(path, stored: dict, given: dict, what: dict):
     if not differ: return
     if 'data' in differ: raise RunError(f'{path}: this data set is not the one the run was trained on (fingerprint differs). Pass the same data{what}.')
     k = differ[0]
+    if k == 'constants': raise RunError(f'{path} holds another run: its frozen parameters, buffers or labels are not these, or other layers were in training mode. Pass the networks as they were{what}.')
     raise RunError(f'{path} holds another run: {k} is {str(stored.get(k))[:60]!r} there and {str(given[k])[:60]!r} here. Pass the same {k}{what}.')
 
-# %% ../nbs/14_run.ipynb #0b19bffe
+# %% ../nbs/14_run.ipynb #a469c6c5
 def finite(tree) -> bool:
     "Are all tensors of a tree finite?"
     return all(torch.isfinite(v.sum()) for v in flatten(tree).values())
@@ -111,11 +112,11 @@ def locate_divergence(gan: GAN, state: State, batches: Iterable[Batch], weigh: C
     "Repeat steps until one is not finite, and raise `Diverged`"
     for b in batches:
         state = gan.step(state, b, weigh(b))
-        for who, part in (('discriminator', (state.d, state.md)), ('generator', (state.g, state.mg))):
+        for who, part in (('discriminator', (state.d, state.md, state.running.get('d', {}))), ('generator', (state.g, state.mg, state.running.get('g', {})))):
             if not all(map(finite, part)): raise Diverged(f"training diverged at step {b.t}: the {who}'s parameters are no longer finite. Lower its learning rate, or look at instances {b.idx[:5].tolist()}… of that batch.")
     raise Diverged('training diverged, and did not when the steps were repeated: this machine does not compute the same twice.')
 
-# %% ../nbs/14_run.ipynb #82586e0e
+# %% ../nbs/14_run.ipynb #483454d1
 class Run:
     "A trained GAN with its trajectory"
     def __init__(self, gan: GAN, data: torch.Tensor, plan: Plan, store: Memory | Directory, labels: torch.Tensor | None = None):
@@ -238,9 +239,11 @@ class Run:
         lengths = [len(s) for s in self.stretches(steps, kept)]
         held, forward = zip(*(cost(replay or self.replay(n), n) for n in lengths))
         to_start, checks = steps.start - max(k for k in kept if k <= steps.start), sum(n > 1 for n in lengths)
-        state, start = self.state(), time.perf_counter()
-        self.forward(state, range(self.steps - 1, self.steps))
-        if self.data.is_cuda: torch.cuda.synchronize()
+        state = self.state()
+        for _ in range(2):  # what the first one compiles or allocates is not the cost of a step
+            start = time.perf_counter()
+            self.forward(state, range(self.steps - 1, self.steps))
+            if self.data.is_cuda: torch.cuda.synchronize()
         return Cost(len(kept), max(held), to_start + sum(forward) + checks, len(steps), self.state_bytes, time.perf_counter() - start)
 
     def __repr__(self): return f'Run({self.plan.n:,} instances, {self.epochs} epochs of {self.plan.steps} steps, {self.path or "in memory"})'
@@ -272,7 +275,7 @@ def warn_drift(replayed: State, logged: State, what: str):
     worst = max(a, key=lambda k: (a[k] - b[k]).abs().max().item())
     warnings.warn(f'{what} ends {(a[worst] - b[worst]).abs().max().item():.1e} from the logged state (in {worst}): this machine, or its number of threads, computes otherwise than at training. Results are those of the repeated steps.', stacklevel=3)
 
-# %% ../nbs/14_run.ipynb #f7f7e7e5
+# %% ../nbs/14_run.ipynb #58055b6c
 def train(
     gan: GAN,
     data,  # training instances: a tensor `(n, ...)`, or anything `as_tensor` takes

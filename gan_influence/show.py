@@ -6,7 +6,7 @@
 __all__ = ['STYLE', 'contours', 'plot_points', 'image_grid', 'plot_samples', 'plot_cleansing', 'plot_agreement', 'plot_trust',
            'plot_flow', 'png', 'as_html', 'write_report', 'report']
 
-# %% ../nbs/24_show.ipynb #4cb577eb
+# %% ../nbs/24_show.ipynb #9bc4ee33
 import base64, html, io
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ from .influence import Scores
 from .run import Run
 from .trust import Trust
 
-# %% ../nbs/24_show.ipynb #08809928
+# %% ../nbs/24_show.ipynb #88e41b10
 def contours(ax, points: torch.Tensor, color: str, label: str, extent: tuple):
     "Density of generated points as contour lines"
     xs, ys = (np.linspace(*e, 60) for e in extent)
@@ -53,7 +53,7 @@ def plot_points(
     ax.legend(fontsize=8, loc='upper left'); ax.set_title(f'Instances by harm to {name}')
     return fig
 
-# %% ../nbs/24_show.ipynb #7f474482
+# %% ../nbs/24_show.ipynb #508cc5b9
 def image_grid(
     images: torch.Tensor,  # `(n, C, H, W)` in [-1, 1]
     cols: int = 10, title: str = '',
@@ -83,7 +83,7 @@ def plot_samples(
         ax.axis('off'); ax.set_title(title, fontsize=10)
     return fig
 
-# %% ../nbs/24_show.ipynb #9b9329d3
+# %% ../nbs/24_show.ipynb #d2da7061
 @patch
 def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     "The `n` most harmful instances and, beside them, the `n` most helpful"
@@ -106,7 +106,7 @@ def plot(self: Scores, name: str | None = None) -> Figure:
     ax.axhline(0, color='grey', lw=.5); ax.set_xlabel('instances removed, most harmful first'); ax.set_ylabel('predicted gain,\nshare of all influence'); ax.legend(fontsize=8)
     return fig
 
-# %% ../nbs/24_show.ipynb #5e310b78
+# %% ../nbs/24_show.ipynb #608fb2f6
 def plot_cleansing(
     table: pd.DataFrame,  # of `cleanse`; with a column `seed` if several are stacked
 ) -> Figure:
@@ -123,7 +123,7 @@ def plot_cleansing(
     axes[0, 0].legend(fontsize=7)
     return fig
 
-# %% ../nbs/24_show.ipynb #88c91fa5
+# %% ../nbs/24_show.ipynb #7f82e52e
 def plot_agreement(
     predicted: torch.Tensor, true: torch.Tensor,  # `(n,)` each
     title: str = 'change of the metric when an instance is left out',
@@ -138,7 +138,7 @@ def plot_agreement(
     ax.text(.03, .97, f"τ {a['tau']:.3f}\nslope {a['slope']:.3f}\nJaccard {a['jaccard']:.2f}\n(chance {a['jaccard_by_chance']:.2f})", transform=ax.transAxes, va='top', fontsize=8)
     return fig
 
-# %% ../nbs/24_show.ipynb #47c515da
+# %% ../nbs/24_show.ipynb #5c012e64
 def plot_trust(report: Trust) -> Figure:
     "Agreement with true removals, and what takes it away, against the number of epochs traced"
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout='constrained')
@@ -148,13 +148,13 @@ def plot_trust(report: Trust) -> Figure:
     for name, label in (('draws', 'τ with other draws of the metric'), ('float32', 'τ with float64')):
         if name in draws: left.plot(x, draws[name], 's--', ms=3, lw=1, label=label)
     if report.epochs: left.axvline(report.epochs, color='tab:green', lw=1)
-    left.set_ylim(min(0, report.table.tau.min() - .1), 1.03); left.set_ylabel('agreement'); left.set_title('recommended: ' + (f'{report.epochs} epochs' if report.epochs else 'none'), fontsize=10)
+    left.set_ylim(min(0, report.table.tau.min() - .1), 1.03); left.set_ylabel('agreement'); left.set_title('recommended: ' + ('none' if not report.epochs else f'{report.epochs} epochs' if report.epochs > 1 else 'one epoch'), fontsize=10)
     for name, label in (('curvature', 'curvature of a removal'), ('smooth', 'metasmoothness'), ('growth', 'growth of the derivative')): right.plot(x, report.table[name], 'o-', ms=3, lw=1, label=label)
     right.axhline(0, color='grey', lw=.5)
     for ax in (left, right): ax.set_xscale('log'); ax.set_xticks(x, map(str, x)); ax.minorticks_off(); ax.set_xlabel('epochs traced'); ax.legend(fontsize=7)
     return fig
 
-# %% ../nbs/24_show.ipynb #4f179a1a
+# %% ../nbs/24_show.ipynb #4fa68922
 def plot_flow(
     seen: Flow,  # with both ways
     name: str | None = None,  # of a metric; default: the first
@@ -176,7 +176,7 @@ def plot_flow(
     right.locator_params(nbins=4); right.ticklabel_format(scilimits=(-2, 3)); right.set_xlabel('whole score'); right.set_ylabel('its open loop'); right.set_title(f'open loop {seen.shares()["open loop"][name]:.2f}, feedback {seen.shares().feedback[name]:.2f} of the whole', fontsize=9, pad=14)
     return fig
 
-# %% ../nbs/24_show.ipynb #a2a6cf36
+# %% ../nbs/24_show.ipynb #873e8a4f
 STYLE = """body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1,h2{line-height:1.2}img{max-width:100%}table{border-collapse:collapse;font-size:.85rem;margin:1rem 0}
 td,th{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}th{background:#f5f5f5}td:first-child,th:first-child{text-align:left}"""

@@ -7,6 +7,7 @@ __all__ = ['removals', 'agreeing', 'variants', 'in_float64', 'Trust', 'trust', '
 
 # %% ../nbs/23_trust.ipynb #73707dcb
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -29,18 +30,20 @@ def removals(
     probes: torch.Tensor,  # `(p,)` indices
     epochs: int,  # how many of the last to train again
     chunk: int = 100,  # counterfactuals trained together
-) -> tuple[torch.Tensor, torch.Tensor, float]:  # change of the metric at weights ½ and 0, `(p,)` each; metasmoothness
-    "What half a removal and a whole one of each probe do"
-    rows = torch.cat([run.weights().repeat(len(probes), 1).scatter_(1, probes[:, None], w) for w in (.5, 0.)])
-    before, values, generators = evaluate(metric, run.model), [], []
+) -> tuple[torch.Tensor, torch.Tensor, float, float]:  # change of the metric at weights ½ and 0, `(p,)` each; metasmoothness; change with nothing removed
+    "What half a removal and a whole one of each probe do, and what none does, which is rounding"
+    rows = torch.cat([run.weights()[None], *(run.weights().repeat(len(probes), 1).scatter_(1, probes[:, None], w) for w in (.5, 0.))])
+    values, generators = [], []
     for model in retrain_many(run, rows, epochs, chunk):
-        values.append(evaluate(metric, model) - before)
-        generators.append(torch.cat([p.flatten() for p in model.state.g.values()]))
-    half, full = torch.tensor(values, dtype=torch.float64).view(2, -1)
-    start = torch.cat([p.flatten() for p in run.state().g.values()])
-    first, both = torch.stack(generators).view(2, len(probes), -1)
-    first, second = first - start, both - first
-    return half, full, ((first.abs() * first.sign() * second.sign()).sum(1) / first.abs().sum(1)).mean().item()
+        values.append(evaluate(metric, model))
+        generators.append(torch.cat([p.flatten() for p in model.state.g.values()]).cpu())
+    half, full = (torch.tensor(values[1:], dtype=torch.float64) - values[0]).view(2, -1)
+    first, both = torch.stack(generators[1:]).view(2, len(probes), -1)
+    first, second = first - generators[0], both - first
+    size = first.abs().sum(1)
+    reached = size > 1e-6 * size.max()  # an instance of the very last step may not reach the generator at all
+    smooth = ((first.abs() * first.sign() * second.sign()).sum(1) / size)[reached].mean().item()
+    return half, full, smooth, values[0] - evaluate(metric, run.model)
 
 def agreeing(predicted: np.ndarray, true: np.ndarray, seed: int = 0) -> tuple[float, float]:
     "Kendall's τ and its standard error, bootstrapped"
@@ -55,13 +58,15 @@ def variants(metric: Callable, n: int, seed: int = 0) -> list[Callable]:
     rng, found = np.random.default_rng(seed), []
     for i in range(n):
         other = dict(seed=metric.seed + 1 + i) if 'seed' in fields else {}
-        if 'reference' in fields: other['reference'] = metric.reference[torch.from_numpy(rng.integers(len(metric.reference), size=len(metric.reference)))]
+        if 'reference' in fields:
+            rows = torch.from_numpy(rng.integers(len(metric.reference), size=len(metric.reference)))
+            other |= {k: v[rows] for k in ('reference', 'labels') if (v := getattr(metric, k, None)) is not None}
         found.append(replace(metric, **other))
     return found
 
 # %% ../nbs/23_trust.ipynb #cdf47429
 def in_float64(run: Run, first: int) -> Run:
-    "The run's last epochs, from `first` on, in float64: batches and latents are the same numbers"
+    "The run's last epochs, from `first` on, in float64: batches and latents are the same numbers, up to rounding"
     double = lambda t: t.double() if t.is_floating_point() else t
     gan = replace(run.gan, G=deepcopy(run.gan.G).double(), D=deepcopy(run.gan.D).double(), labels=None if run.labels is None else double(run.gan.labels))
     store = Memory()
@@ -103,31 +108,31 @@ def trust(
     last = run.epochs - first
     ks = sorted({whole(k, 'a number of epochs') for k in (ks or [k for k in (d * 10**i for i in range(6) for d in (1, 2, 5)) if k < last] + [last])})
     if not (ks and 1 <= ks[0] and ks[-1] <= last): raise ValueError(f'ks are {ks}: look back over 1 to {last} epochs.')
+    if len(named(metric)) > 1: raise ValueError('a report is of one metric: ask for each by itself.')
     [(name, metric)] = named(metric).items()
     seen = torch.cat([b.idx for b in run.epoch(run.epochs - 1)])
-    if whole(probes, 'probes') < 3: raise ValueError(f'{probes} probes rank nothing: choose 3 or more.')
+    if whole(probes, 'probes') < 10: raise ValueError(f'{probes} probes rank too little: choose 10 or more.')
     chosen = seen[permutation(len(seen), seed, 'probes').to(seen.device)[:probes]]
     first = run.epochs - ks[-1]
-    with exact(run.data.device): ends = [gradient(m, run.model) for m in (metric, *variants(metric, draws, seed))]
+    with exact(run.data.device): ends = [gradient(m, run.model) for m in (metric, *variants(metric, whole(draws, 'draws'), seed))]
     found, traced, growth = parts(run, [u for _, u in ends], first, (True,))
     drift = None
     if run.data.dtype != torch.float64:
-        exactly = in_float64(run, first)
-        drift = parts(exactly, [map_tensors(lambda t: t.double(), ends[0][1])], first, (True,))[0][True]
+        with suppress(RuntimeError): drift = parts(in_float64(run, first), [map_tensors(lambda t: t.double(), ends[0][1])], first, (True,))[0][True]  # a network may insist on float32
     rows, scored, alike = [], {}, lambda a, b: stats.kendalltau(a, b).statistic
     for k in ks:
         scored[k] = scores = found[True][-k:].sum(0)
-        half, full, smooth = removals(run, metric, chosen, k, chunk)
+        half, full, smooth, nothing = removals(run, metric, chosen, k, chunk)
         tau, error = agreeing(scores[chosen.cpu(), 0].numpy(), full.numpy(), seed)
         apart = scores[seen.cpu()]
-        rows.append({'epochs': k, 'tau': tau, '±': error, 'curvature': ((full - 2 * half).norm() / full.norm()).item(), 'smooth': smooth,
+        rows.append({'epochs': k, 'tau': tau, '±': error, 'curvature': ((full - 2 * half).norm() / full.norm()).item(), 'smooth': smooth, 'rounding': abs(nothing) / full.square().mean().sqrt().item(),
                      'draws': np.mean([alike(apart[:, i], apart[:, 0]) for i in range(1, len(ends))]) if len(ends) > 1 else np.nan,
                      'float32': alike(drift[-k:].sum(0)[seen.cpu(), 0], apart[:, 0]) if drift is not None else np.nan, 'growth': growth[-1 - k, 0].item()})
     table = pd.DataFrame(rows).set_index('epochs')
     recommended, reason = recommend(table, target)
     believed = None if recommended is None else scored[recommended]
     scores = None if recommended is None else scores_of(run, {name: metric}, [ends[0][0]], believed[:, :1], traced if recommended == ks[-1] else _traced(run, recommended), recommended)
-    return Trust(table, recommended, reason, scores, believed[:, 1:].std(1) if recommended and len(ends) > 1 else None, target)
+    return Trust(table, recommended, reason, scores, believed[:, 1:].std(1) if recommended and len(ends) > 2 else None, target)
 
 def _traced(run: Run, epochs: int) -> torch.Tensor:
     "Which instances are in a step of the last epochs, `(n,)`"
@@ -142,7 +147,9 @@ def recommend(table: pd.DataFrame, target: float) -> tuple[int | None, str]:
     if n == len(ks): return ks[-1], f'Trace up to {back(ks[-1])}: τ is {table.tau.iloc[-1]:.2f} ± {table["±"].iloc[-1]:.2f} there, as far back as was looked.' + _draws(table, target, ks[-1])
     bad = table.iloc[n]
     causes = {'curvature': (bad.curvature, f'half a removal and its other half differ by {bad.curvature:.0%}, so a derivative cannot see the whole'),
+              'rounding': (10 * bad.rounding, f'training magnifies rounding to {bad.rounding:.0%} of what a removal does: use float64, or a larger eps in Adam'),
               'float32': (1 - bad.float32, f'float64 would rank otherwise (τ {bad.float32:.2f})')}
+    if bad.tau >= target: causes['probes'] = np.inf, 'that may be enough, and more probes would tell'
     worst = max(causes, key=lambda c: -1 if np.isnan(causes[c][0]) else causes[c][0])
     why = f'at {back(ks[n])} τ is {bad.tau:.2f} ± {bad["±"]:.2f}; {causes[worst][1]}.'
     if n == 0: return None, f'Do not act on single scores, not even of {back(ks[0])}: {why}'

@@ -150,3 +150,15 @@ def test_a_gpu_scores_as_the_cpu_does():
         run = train(gan, data, 3, 20, device=device)
         scores[device] = influence(run, Metric(lambda G, D: G(G.latents(50, 0)).square().mean(), 'square', True)).values
     torch.testing.assert_close(scores['cuda'], scores['cpu'], rtol=1e-8, atol=1e-12)
+
+
+def test_compiled_steps_keep_the_type_of_every_parameter():
+    "Also of one without axes, which a step number that is a tensor would widen"
+    class Gained(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net, self.gain = net, nn.Parameter(torch.tensor(1.))
+        def forward(self, x): return self.gain * self.net(x)
+    G, D = (net.float() for net in FCGAN(width_g=4, width_d=4))
+    run = train(GAN(Gained(G), D, 10, opt_g=Adam(.01), compiled=True), torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), 2, 10)
+    assert {p.dtype for p in flatten(run.state()).values()} == {torch.float32} and len(run.gan.kernels.graphs) == 1
