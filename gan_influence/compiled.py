@@ -6,7 +6,7 @@
 __all__ = ['LARGEST', 'Compiled']
 
 # %% ../nbs/10_compiled.ipynb #7abffaf9
-import time, warnings
+import logging, time, warnings
 from collections.abc import Callable
 
 import torch
@@ -41,6 +41,7 @@ def _compile(name: str, f: Callable, leaves: list, structure) -> tuple | None:
         made.append(spec)
         return out
     tensors, start = [v.detach() for v in leaves if torch.is_tensor(v)], time.perf_counter()
+    logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)  # it warns of every machine without a GPU
     try:
         traced = make_fx(flat, tracing_mode='fake', _allow_non_fake_inputs=True)(*tensors)  # fake: whoever reads a value, to compute outside PyTorch, is caught
         traced.graph.eliminate_dead_code()
