@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Flow', 'flow', 'parts']
 
-# %% ../nbs/22_flow.ipynb #760bf341
+# %% ../nbs/22_flow.ipynb #397c9d70
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from .influence import Scores, backtrack, gradient, named, scores_of
 from .log import flatten
 from .run import Run
 
-# %% ../nbs/22_flow.ipynb #a8bf069f
+# %% ../nbs/22_flow.ipynb #761042a8
 @dataclass(frozen=True, eq=False)
 class Flow:
     "Influence by epoch and by way"

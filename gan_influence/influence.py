@@ -10,6 +10,7 @@ import csv, io, json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ import torch
 from torch.nn.utils.parametrize import is_parametrized
 
 from .core import Progress, RunError, exact, read_file, say, watched, write_file
-from .gan import GAN, Batch, Model, State, alone, countable, own_gradients
+from .gan import GAN, Batch, Model, State
 from .log import Unfinished, flatten, map_tensors, record_hash, unflatten
 from .run import Run, fingerprint_state
 from .schedule import Schedule
@@ -30,22 +31,20 @@ def backtrack(
     s: State,  # the state before the step
     b: Batch,  # the step's batch
     w: torch.Tensor,  # `(B,)` weights of its instances
-    feedback: bool = True,  # as in `GAN.step`
+    feedback: bool = True,  # as in `GAN.move`
 ) -> tuple[list[State], torch.Tensor]:  # derivatives in the state before, and scores `(M, B)`
     "Pull M adjoints back through one step; the step's share of the score of every instance of the batch"
-    if not gan.compilable(b): return _pull(gan, adjoints, s, b, w, (b.t + 1) % gan.d_steps == 0, feedback)
-    moves = (b.t + 1) % gan.d_steps == 0
-    name = f'transposed step{"" if moves else " of the discriminator"}{"" if feedback else " without feedback"}'
-    one = lambda *given: _pull(gan, *given, moves, feedback, alone)  # a graph for one metric serves them all
-    pulled = [gan.kernels(name, one, [u], s, countable(b), w) for u in adjoints]
+    pull = partial(_pull, gan, feedback)
+    if not gan.compiled: return gan.compute('', pull, b, adjoints, s, w)
+    pulled = [gan.compute('transposed step' + ' without feedback' * (not feedback), pull, b, [u], s, w) for u in adjoints]  # one graph serves all metrics
     return [u for [u], _ in pulled], torch.cat([share for _, share in pulled])
 
-def _pull(gan: GAN, adjoints: list[State], s: State, b: Batch, w: torch.Tensor, moves: bool, feedback: bool, gradients: Callable = own_gradients) -> tuple[list[State], torch.Tensor]:
-    "`backtrack`, told whether the generator moves"
+def _pull(gan: GAN, feedback: bool, adjoints: list[State], s: State, w: torch.Tensor, b: Batch, moves: bool, gradients: Callable | None = None) -> tuple[list[State], torch.Tensor]:
+    "`backtrack`, told whether the generator moves, with `gradients` as in `GAN.move`"
     s = map_tensors(lambda p: p.detach().requires_grad_(), s)
     w = w.detach().requires_grad_()
     linear = not gan.alternating and all(getattr(opt, 'linear', False) for opt in (gan.opt_g, gan.opt_d)) and not any(map(is_parametrized, (*gan.G.modules(), *gan.D.modules())))
-    with torch.enable_grad(), nullcontext() if gan.penalty else twice(values=not linear): after = list(flatten(gan.move(s, b, w, moves, gradients, feedback)).values())
+    with torch.enable_grad(), nullcontext() if gan.penalty else twice(values=not linear): after = list(flatten(gan.move(s, w, b, moves, gradients, feedback)).values())
     before = [*flatten(s).values(), w]
     pull = lambda u, last: torch.autograd.grad(after, before, list(flatten(u).values()), retain_graph=not last, materialize_grads=True)
     pulled = [pull(u, i == len(adjoints)) for i, u in enumerate(adjoints, 1)]
