@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gan_influence import log
 from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, Batch, Linear, Metric, Normal2D, backtrack, finite_differences, flatten,
                                influence, map_tensors, own_gradients_functional, retrain, train)
 
@@ -71,6 +72,26 @@ def test_a_compiled_run_is_the_plain_one():
     close(retrain(compiled, [3]).state, retrain(plain, [3]).state, 1e-11)
     assert len(compiled.gan.kernels.graphs) == 4 and None not in compiled.gan.kernels.graphs.values()
     for a, b in zip(flatten(retrain(compiled).state).values(), flatten(compiled.state()).values()): assert torch.equal(a, b)
+
+
+def test_kinks_are_compiled_and_resumed_as_kinks(tmp_path, monkeypatch):
+    "A compiled trace with the curvature of ReLU is the plain one; a stopped trace is continued by none of another width"
+    points = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    plain, compiled = (train(GAN(*FCGAN(width_g=8, width_d=8), 10, compiled=c, opt_g=SGD(.05), opt_d=SGD(.05)), points, 4, 10) for c in (False, True))
+    metric, scores = ALL(points), {}
+    for kinks in (None, .1, .3):
+        scores[kinks] = influence(plain, metric, kinks=kinks).values
+        torch.testing.assert_close(influence(compiled, metric, kinks=kinks).values, scores[kinks], rtol=1e-9, atol=1e-12)
+    assert not any(torch.allclose(scores[a], scores[b]) for a, b in ((None, .1), (None, .3), (.1, .3)))
+    stored = train(plain.gan, points, 4, 10, path=tmp_path/'run')
+    with monkeypatch.context() as m:
+        m.setattr(log, 'SAVE_EVERY', 0)
+        def stop(self): raise KeyboardInterrupt
+        m.setattr(log.Unfinished, 'done', stop)
+        with pytest.raises(KeyboardInterrupt): influence(stored, metric, kinks=.1)
+    assert list((tmp_path/'run'/'unfinished').iterdir())
+    assert torch.equal(influence(stored, metric).values, scores[None]) and torch.equal(influence(stored, metric, kinks=.1).values, scores[.1])
+
 
 
 @pytest.mark.parametrize('loss', ['nonsaturating', 'minmax', 'least_squares', 'hinge', 'softplus'])
