@@ -6,7 +6,7 @@
 __all__ = ['State', 'Batch', 'tracks', 'own', 'own_gradients', 'own_gradients_functional', 'GAN', 'typed', 'l2', 'check_player',
            'check_function', 'Player', 'Model']
 
-# %% ../nbs/12_gan.ipynb #afffed14
+# %% ../nbs/12_gan.ipynb #c66fe179
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
@@ -24,7 +24,7 @@ from .losses import LOSSES, Loss, Losses
 from .optim import Params, SGD, average
 from .twice import twice
 
-# %% ../nbs/12_gan.ipynb #a7af74c2
+# %% ../nbs/12_gan.ipynb #d88d3dde
 class State(NamedTuple):
     "All that a training step reads and writes"
     g: Params  # generator's parameters
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     y: torch.Tensor | None = None  # `(B, ...)` labels of the real instances
     u: torch.Tensor | None = None  # `(B + len(z), k)` uniform numbers, for an augmentation: of the real instances, then of the generated ones
 
-# %% ../nbs/12_gan.ipynb #1f47b997
+# %% ../nbs/12_gan.ipynb #40cc7ba7
 def tracks(*players: Params) -> bool:
     "Does any parameter require a gradient?"
     return any(p.requires_grad for player in players for p in player.values())
@@ -69,7 +69,7 @@ def own_gradients_functional(losses: Callable, *players: Params) -> tuple[list[P
     grads, reads = zip(*(torch.func.grad(partial(own, i), has_aux=True)(player) for i, player in enumerate(players)))
     return list(grads), reads[0]
 
-# %% ../nbs/12_gan.ipynb #d0ee6b2a
+# %% ../nbs/12_gan.ipynb #4f3fea40
 @dataclass(frozen=True, eq=False)
 class GAN:
     "Two networks, their losses and their optimisers"
@@ -202,7 +202,7 @@ class GAN:
 
     def step(self, s: State, b: Batch, w: torch.Tensor, gradients: Callable | None = None) -> State:
         "One adversarial step on batch `b` with instance weights `w` of shape `(B,)`; `gradients` as in `move`"
-        with nullcontext() if gradients or self.penalty else twice():  # also faster once
+        with nullcontext() if gradients or self.penalty else twice():  # the faster layers, differentiated or not
             if gradients or w.requires_grad or tracks(s.g, s.d): return self.move(s, w, b, self.moves(b), gradients)
             return self.compute('training step', self.move, b, s, w)
 
@@ -265,7 +265,7 @@ class GAN:
             grad_g = grad(fake, list(g.values()), ratio.view(-1, *[1] * (fake.dim() - 1)) * pull)
         return (dict(zip(d, grad_d)), {k: x if y is None else x + y for k, x, y in zip(g, grad_g, alone)}), read
 
-# %% ../nbs/12_gan.ipynb #e9539f3c
+# %% ../nbs/12_gan.ipynb #274b0f0e
 def typed(params: Params, like: Params) -> Params:
     "Parameters in the types of others: a step that is a tensor widens those without axes"
     return {k: p.to(like[k].dtype) for k, p in params.items()}
@@ -301,7 +301,7 @@ def check_function(
         raise ValueError(f'the {who} mixes the instances of a batch (minibatch deviation): an instance\'s absence would change the others. Use layers that treat each alone, or nn.BatchNorm, whose statistics are weighted here.')
     return first
 
-# %% ../nbs/12_gan.ipynb #6ef14814
+# %% ../nbs/12_gan.ipynb #37deb942
 class Player(NamedTuple):
     "A network with parameters given to it"
     net: nn.Module

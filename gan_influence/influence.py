@@ -164,7 +164,7 @@ def influence(
     epochs: int | None = None,  # how many of the last epochs to trace; None means all
     renormalise: bool = False,  # predict a retraining in which the weights of every batch are scaled to sum to its size
     replay: Schedule | None = None,  # which states to hold between two that the log kept; default: what fits into half a GiB, and no more than helps
-    kinks: float | None = None,  # width of the bumps that give ReLU its curvature, in standard deviations of what it is given: .01 predicts removals better; None: the exact derivative
+    kinks: float | None = None,  # width of the bumps that give ReLU its curvature, in standard deviations of what it is given: with .01 removals are predicted better over several epochs; None: the exact derivative
 ) -> Scores:
     "Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, made exact)"
     metrics = named(metrics)
