@@ -156,8 +156,8 @@ def verdict(table: pd.DataFrame, metric: str, size: int, n: int, what: str) -> s
     ours, others = rows.loc[f'influence on {metric}'], rows[~rows.index.str.startswith('influence on') | (rows.index == 'influence on D loss')]
     rival = others.gain.idxmax()
     word = 'improves' if ours.gain > 0 else 'worsens'
-    rank = 'more than every baseline' if ours.gain > others.gain.max() else f'less than {rival}'
-    return f'{what}: removing {size:,} of {n:,} by influence {word} test {metric} from {ours.before:.4f} to {ours.after:.4f}, {rank} ({rival}: {others.after[rival]:.4f}).'
+    rank = 'better than every baseline' if ours.gain > others.gain.max() else 'and a baseline does better'
+    return f'{what}: removing {size:,} of {n:,} by influence {word} test {metric} from {ours.before:.4f} to {ours.after:.4f}, {rank} (the best, {rival}: {others.after[rival]:.4f}).'
 
 def pictures(run: Run, scores: Scores, table: pd.DataFrame, size: int) -> dict:
     "The figures of a study by file name"
@@ -182,7 +182,7 @@ def demo(out: Path, paper: bool = False) -> list[str]:
     print(f'[{time.perf_counter() - start:4.0f} s] pictures, tables and report: {page.resolve()}\n', *lines, sep='\n')
     return lines
 
-# %% ../nbs/26_cli.ipynb #b93b6463
+# %% ../nbs/26_cli.ipynb #4d670d48
 def parser() -> argparse.ArgumentParser:
     "The command's arguments"
     top = argparse.ArgumentParser('gan_influence', description='Which training instances help or harm a GAN, and a better one without the harmful ones. Try: gan_influence demo')
@@ -240,7 +240,7 @@ def recipe_of(a: argparse.Namespace) -> tuple[dict, int, int]:
     opt = lambda lr: dict(name=a.opt, lr=lr)
     return dict(data=data, nets=nets, opt_g=opt(a.lr_g), opt_d=opt(a.lr_d), gan=dict(loss=a.loss, alternating=a.alternating, compiled=a.compiled, l2_g=a.l2_g, l2_d=a.l2_d)), a.epochs, a.bs
 
-# %% ../nbs/26_cli.ipynb #dc9c1e32
+# %% ../nbs/26_cli.ipynb #c2aad6d4
 def execute(a: argparse.Namespace):
     "Do what the arguments say, and print where the result is"
     if a.verb == 'demo': return demo(a.out, a.paper)

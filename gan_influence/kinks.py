@@ -24,20 +24,22 @@ def bump(
     s = torch.sigmoid(x / h)
     return s * (1 - s) / h
 
-class Gate(Function):
-    "The slope of ReLU: 1 above 0, `slope` below; its derivative is the bump"
+class _Kinked(Function):
+    "A function of an input, a slope below 0 and a width"
     generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, slope, width):
-        "A step function"
-        return torch.where(x > 0, 1, slope).to(x)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         "Keep what was given"
         x, ctx.slope, ctx.width = inputs
         ctx.save_for_backward(x)
+
+class Gate(_Kinked):
+    "The slope of ReLU: 1 above 0, `slope` below; its derivative is the bump"
+    @staticmethod
+    def forward(x, slope, width):
+        "A step function"
+        return torch.where(x > 0, 1, slope).to(x)
 
     @staticmethod
     def backward(ctx, c):
@@ -45,20 +47,12 @@ class Gate(Function):
         [x] = ctx.saved_tensors
         return c * (1 - ctx.slope) * bump(x, ctx.width), None, None
 
-class Rectified(Function):
+class Rectified(_Kinked):
     "ReLU, leaky if `slope` is not 0, whose gradient is made of `Gate`"
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(x, slope, width):
         "PyTorch's own kernel"
         return F.leaky_relu(x, slope) if slope else F.relu(x)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        "Keep what was given"
-        x, ctx.slope, ctx.width = inputs
-        ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx, c):
