@@ -22,7 +22,7 @@ from .compiled import Compiled
 from .core import normal, uniform, whole
 from .losses import LOSSES, Loss, Losses
 from .optim import Params, SGD, average
-from .twice import twice
+from .twice import convolves, twice
 
 # %% ../nbs/12_gan.ipynb #d88d3dde
 class State(NamedTuple):
@@ -205,6 +205,10 @@ class GAN:
         with nullcontext() if gradients or self.penalty else twice():  # the faster layers, differentiated or not
             if gradients or w.requires_grad or tracks(s.g, s.d): return self.move(s, w, b, self.moves(b), gradients)
             return self.compute('training step', self.move, b, s, w)
+
+    def gains_together(self, device: torch.device) -> bool:
+        "Do several of its steps gain speed from being computed as one? Not with convolutions on the CPU"
+        return device.type != 'cpu' or not convolves(self.G, self.D)
 
     def moves(self, b: Batch) -> bool:
         "Does the generator move in the step on this batch?"

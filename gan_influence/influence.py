@@ -6,7 +6,7 @@
 __all__ = ['backtrack', 'gradient', 'Scores', 'influence', 'scores_of', 'named']
 
 # %% ../nbs/18_influence.ipynb #bef5e9d7
-import csv, io, json
+import csv, io, json, warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -36,11 +36,8 @@ def backtrack(
     kinks: float | None = None,  # as in `influence`
 ) -> tuple[list[State], torch.Tensor]:  # derivatives in the state before, and scores `(M, B)`
     "Pull M adjoints back through one step; the step's share of the score of every instance of the batch"
-    pull = partial(_pull, gan, feedback, kinks)
-    if not gan.compiled: return gan.compute('', pull, b, adjoints, s, w)
     name = f'transposed step{"" if feedback else " without feedback"}{"" if kinks is None else f" with kinks of {kinks}"}'
-    pulled = [gan.compute(name, pull, b, [u], s, w) for u in adjoints]  # one graph serves all metrics
-    return [u for [u], _ in pulled], torch.cat([share for _, share in pulled])
+    return gan.compute(name, partial(_pull, gan, feedback, kinks), b, adjoints, s, w)
 
 def _pull(gan: GAN, feedback: bool, kinks: float | None, adjoints: list[State], s: State, w: torch.Tensor, b: Batch, moves: bool, gradients: Callable | None = None) -> tuple[list[State], torch.Tensor]:
     "`backtrack`, told whether the generator moves, with `gradients` as in `GAN.move`"
@@ -48,10 +45,18 @@ def _pull(gan: GAN, feedback: bool, kinks: float | None, adjoints: list[State], 
     w = w.detach().requires_grad_()
     linear = not gan.alternating and all(getattr(opt, 'linear', False) for opt in (gan.opt_g, gan.opt_d)) and not any(map(is_parametrized, (*gan.G.modules(), *gan.D.modules())))
     with torch.enable_grad(), curved(kinks), nullcontext() if gan.penalty else twice(values=not linear): after = list(flatten(gan.move(s, w, b, moves, gradients, feedback)).values())
-    before = [*flatten(s).values(), w]
-    pull = lambda u, last: torch.autograd.grad(after, before, list(flatten(u).values()), retain_graph=not last, materialize_grads=True)
-    pulled = [pull(u, i == len(adjoints)) for i, u in enumerate(adjoints, 1)]
-    return [_like(s, p[:-1]) for p in pulled], -torch.stack([p[-1] for p in pulled])
+    *pulled, share = _products(after, [*flatten(s).values(), w], [list(flatten(u).values()) for u in adjoints], len(adjoints) > 2 and gan.gains_together(w.device))
+    return [_like(s, u) for u in zip(*pulled)], -share
+
+def _products(after: list, before: list, adjoints: list[list], stacked: bool) -> list[torch.Tensor]:  # `(M, …)` for each tensor of `before`
+    "Vector-Jacobian products of one graph with M adjoints, stacked or one after another"
+    grad = partial(torch.autograd.grad, after, before, allow_unused=True)
+    if stacked:
+        try: found = grad(list(map(torch.stack, zip(*adjoints))), is_grads_batched=True, retain_graph=True)
+        except RuntimeError as e: warnings.warn(f'the metrics are traced one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}', stacklevel=2)
+        else: return [p.new_zeros(len(adjoints), *p.shape) if v is None else v for v, p in zip(found, before)]
+    each = [grad(u, retain_graph=i < len(adjoints), materialize_grads=True) for i, u in enumerate(adjoints, 1)]
+    return [torch.stack(v) for v in zip(*each)]
 
 def _like(s: State, values: Sequence[torch.Tensor]) -> State:
     "A state with the structure of `s` and these tensors, in the order of `flatten`"

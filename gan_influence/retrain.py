@@ -6,11 +6,10 @@
 __all__ = ['MOST', 'ROOM', 'renormalised', 'retrain', 'weigher', 'counterfactual_weights', 'as_indices', 'retrain_many',
            'together']
 
-# %% ../nbs/16_retrain.ipynb #837382ec
+# %% ../nbs/16_retrain.ipynb #d4a7d0e9
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,13 +18,13 @@ from .gan import Model, State, own_gradients_functional
 from .log import Unfinished, flatten, map_tensors, unflatten
 from .run import Run, advance, finite, warn_drift
 
-# %% ../nbs/16_retrain.ipynb #10d47fed
+# %% ../nbs/16_retrain.ipynb #0793ffc1
 def renormalised(w: torch.Tensor) -> torch.Tensor:
     "Weights `(..., B)` of a batch, scaled to sum to B; where they sum to 0 they stay"
     total = w.sum(-1, keepdim=True)
     return w * torch.where(total == 0, 1, w.shape[-1] / total)
 
-# %% ../nbs/16_retrain.ipynb #bdbf4c9b
+# %% ../nbs/16_retrain.ipynb #31cbe800
 def retrain(
     run: Run,
     without=None,  # indices of training instances to leave out
@@ -75,7 +74,7 @@ def as_indices(run: Run, indices) -> torch.Tensor:
         raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} ({idx.dtype}).')
     return idx.long().to(run.data.device)
 
-# %% ../nbs/16_retrain.ipynb #a994d692
+# %% ../nbs/16_retrain.ipynb #61c9ffcb
 def retrain_many(
     run: Run,
     weights: torch.Tensor,  # `(M, n)`: a row per counterfactual
@@ -101,8 +100,8 @@ class _Written(TorchDispatchMode):
         return out
 
 def together(run: Run) -> int:
-    "How many counterfactuals are trained together: one where it has convolutions on the CPU, which gain nothing; else as many as `ROOM` allows, `MOST` at most"
-    if run.data.device.type == 'cpu' and any(isinstance(m, nn.modules.conv._ConvNd) for net in (run.gan.G, run.gan.D) for m in net.modules()): return 1
+    "How many counterfactuals are trained together: one where nothing is gained; else as many as `ROOM` allows, `MOST` at most"
+    if not run.gan.gains_together(run.data.device): return 1
     b = run.batches[0]
     with exact(run.data.device), _Written() as written: run.gan.move(run.gan.start(run.data.device), run.data.new_ones(len(b.idx)), b, True)
     return max(1, min(MOST, ROOM // written.total))

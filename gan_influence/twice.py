@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['X', 'W', 'Y', 'NHWC', 'BLOCK', 'without_values', 'nothing', 'Geometry', 'last', 'first', 'nhwc', 'product', 'Product',
            'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout', 'pull_norm', 'pull_norm_differentiably',
-           'group_norm', 'twice', 'call']
+           'group_norm', 'twice', 'convolves', 'call']
 
 # %% ../nbs/06_twice.ipynb #fb9bc5f7
 from collections.abc import Callable, Iterator
@@ -257,7 +257,11 @@ def twice(values: bool = True) -> Iterator[None]:  # are the values of parameter
         with nullcontext() if values else without_values(): yield
     finally: _on = before
 
+def convolves(*nets: nn.Module) -> bool:
+    "Is there a convolution in these networks?"
+    return any(isinstance(m, nn.modules.conv._ConvNd) for net in nets for m in net.modules())
+
 def call(net: nn.Module, params: dict, *inputs: torch.Tensor) -> torch.Tensor:
     "What `net` makes of a batch, with `params` in place of its own parameters"
-    with _Swap(params) if _on and any(isinstance(m, nn.modules.conv._ConvNd) for m in net.modules()) else nullcontext():
+    with _Swap(params) if _on and convolves(net) else nullcontext():
         return functional_call(net, params, inputs)
