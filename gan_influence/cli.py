@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NETS', 'OPTIMISERS', 'SCHEDULES', 'PAPER_2D', 'FALLING', 'DIGITS', 'PAPER_MNIST', 'PRESETS', 'make', 'build',
            'open_run', 'recipe', 'digit_classifier', 'metrics_for', 'score', 'trust_run', 'load_scores', 'orders',
-           'cleanse_run', 'check_run', 'study', 'verdict', 'pictures', 'demo', 'parser', 'add_train_arguments',
-           'recipe_of', 'execute', 'main']
+           'cleanse_run', 'check_run', 'found_so_far', 'study', 'verdict', 'pictures', 'demo', 'parser',
+           'add_train_arguments', 'recipe_of', 'execute', 'main']
 
 # %% ../nbs/26_cli.ipynb #a561e227
 import argparse, json, sys, time
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import safetensors.torch
+import torch
 
 from .baselines import chance, isolation_forest, selections
 from .check import agreement, leave_one_out
@@ -30,7 +31,7 @@ from .optim import SGD, Adam, AdamW, InverseSqrt, Linear, RMSprop
 from .retrain import retrain
 from .run import Run, fingerprint_state, train
 from .show import plot_agreement, plot_cleansing, plot_points, plot_samples, plot_trust, png, report, write_report
-from .trust import Trust, trust
+from .trust import TARGET, Trust, recommend, trust
 
 # %% ../nbs/26_cli.ipynb #7326ffc4
 NETS, OPTIMISERS, SCHEDULES = dict(FCGAN=FCGAN, DCGAN=DCGAN), dict(SGD=SGD, RMSprop=RMSprop, Adam=Adam, AdamW=AdamW), dict(Linear=Linear, InverseSqrt=InverseSqrt)
@@ -108,8 +109,9 @@ def score(path: Path, run: Run, data: Data, names: list | None, epochs: int | No
 
 def trust_run(path: Path, run: Run, data: Data, name: str | None, epochs: int | None, probes: int, kinks: float | None = None) -> Trust:
     "How far back the scores of a metric can be believed"
-    found = trust(run, next(iter(metrics_for(path, run.gan, data, 'valid', [name] if name else None).values())), epochs, probes=probes, kinks=kinks)
-    write_file(path/'trust.csv', found.table.to_csv())
+    metric = next(iter(metrics_for(path, run.gan, data, 'valid', [name] if name else None).values()))
+    found = trust(run, metric, epochs, probes=probes, kinks=kinks)
+    write_file(path/'trust.csv', found.table.assign(metric=metric.name, run=fingerprint_state(run.state())).to_csv())
     write_file(path/'trust.png', png(plot_trust(found)))
     return found
 
@@ -135,9 +137,22 @@ def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, insta
     if instances < 3: raise ValueError(f'{instances} instances are too few to compare: leave out 3 or more.')
     idx = scores.traced.nonzero().flatten()[:instances]
     true = leave_one_out(run, metrics_for(path, run.gan, data, 'valid', [name]), idx, scores.epochs)[:, 0]
-    write_file(path/'check.csv', pd.DataFrame(dict(instance=idx, predicted=scores[name][idx], true=true)).to_csv(index=False))
+    write_file(path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=scores[name][idx], true=true)).to_csv(index=False))
     write_file(path/'check.png', png(plot_agreement(scores[name][idx], true, f'change of {name} when an instance is left out')))
     return agreement(scores[name][idx], true)
+
+def found_so_far(path: Path, run: Run) -> tuple[pd.DataFrame | None, dict]:
+    "What `cleanse` left, and sections of a report about what `trust` and `check` did"
+    read = lambda file, **how: pd.read_csv(path/file, **how) if (path/file).exists() else None
+    sections = {}
+    try:
+        if (doubt := read('trust.csv', index_col='epochs')) is not None and set(doubt.run) == {fingerprint_state(run.state())}:  # not of an earlier state
+            best, reason = recommend(doubt, TARGET)
+            sections[f'How far back scores on {doubt.metric.iloc[0]} can be believed'] = [reason, plot_trust(Trust(doubt, best, reason, None, None, TARGET))]
+        if (check := read('check.csv')) is not None:
+            sections['Left out for real'] = [plot_agreement(torch.tensor(check.predicted), torch.tensor(check.true), f'change of {check.metric[0]} when an instance is left out')]
+    except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'trust.csv or check.csv in {path} is damaged ({type(e).__name__}: {e}): delete it.') from e
+    return read('cleanse.csv'), sections
 
 # %% ../nbs/26_cli.ipynb #8fea1439
 def study(path: Path, preset: dict, say) -> tuple[Run, Data, Scores, pd.DataFrame]:
@@ -260,7 +275,7 @@ def execute(a: argparse.Namespace):
         write_file(a.run/'cleansing.png', png(plot_cleansing(table)))
         print(table.drop(columns=['change']).to_string(index=False, float_format='{:.4f}'.format), f'\n{a.run/"cleanse.csv"}')
     if a.verb == 'check': print({k: round(v, 4) for k, v in check_run(a.run, run, data, scores, a.metric or scores.names[0], a.instances).items()}, f'\n{a.run/"check.csv"}')
-    if a.verb == 'report': print(report(run, scores, pd.read_csv(a.run/'cleanse.csv') if (a.run/'cleanse.csv').exists() else None))
+    if a.verb == 'report': print(report(run, scores, *found_so_far(a.run, run)))
 
 def main(argv: list | None = None) -> int:
     "Entry point: 0, or 2 after one line that says what was wrong and what to do"

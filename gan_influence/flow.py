@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from .core import Progress, exact
+from .core import exact
 from .gan import State
-from .influence import Scores, backtrack, gradient, named, scores_of
+from .influence import Scores, gradient, named, scores_of, walk_back
 from .log import flatten
 from .run import Run
 
@@ -60,20 +60,17 @@ def parts(
     kinks: float | None = None,  # as in `influence`
 ) -> tuple[dict, torch.Tensor, torch.Tensor]:  # way → `(k, n, M)` scores by epoch; which instances were traced `(n,)`; growth
     "Trace derivatives back and keep what every epoch contributed"
-    n, k, steps = len(run.data), run.epochs - first, run.plan.steps
-    routes = dict.fromkeys(ways, ends)
-    found = {way: torch.zeros(k, len(ends), n, dtype=torch.float64, device=run.data.device) for way in ways}
-    sizes, traced = [_size(ends)], torch.zeros(n, dtype=torch.bool, device=run.data.device)
-    with Progress(k * steps, 'trace back', countdown=True, leave=False) as bar, exact(run.data.device):
-        for s, b in run.backwards(range(first * steps, run.steps)):
-            for way, adjoints in routes.items():
-                routes[way], share = backtrack(run.gan, adjoints, s, b, run.data.new_ones(len(b.idx)), way, kinks)
-                found[way][b.t // steps - first].index_add_(1, b.idx, share.double())
-            traced[b.idx] = True
-            if b.t % steps == 0: sizes.append(_size(routes[ways[0]]))
-            bar.tick()
+    n, k, steps, device = len(run.data), run.epochs - first, run.plan.steps, run.data.device
+    found = {way: torch.zeros(k, len(ends), n, dtype=torch.float64, device=device) for way in ways}
+    sizes, traced = _size(ends).repeat(k + 1, 1), torch.zeros(n, dtype=torch.bool, device=device)
+    def visit(b, routes, shares):
+        epoch = b.t // steps - first
+        for way, share in shares.items(): found[way][epoch].index_add_(1, b.idx, share.double())
+        traced[b.idx] = True
+        if b.t % steps == 0: sizes[epoch] = _size(routes[ways[0]])
+    walk_back(run, 'flow', dict.fromkeys(ways, ends), first, visit, dict(sizes=sizes, traced=traced) | {f'found {way}': f for way, f in found.items()}, kinks)
     if not all(torch.isfinite(f).all() for f in found.values()): raise ArithmeticError('the adjoint grew beyond all numbers on its way back: trace fewer epochs, or use float64.')
-    return {way: f.transpose(1, 2).cpu() for way, f in found.items()}, traced, torch.stack(sizes[::-1]) / sizes[0]
+    return {way: f.transpose(1, 2).cpu() for way, f in found.items()}, traced, sizes / sizes[-1]
 
 def _size(adjoints: list) -> torch.Tensor:
     "The norm of every adjoint in the parameters of both players and their average, `(M,)`, float64"

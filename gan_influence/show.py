@@ -6,7 +6,7 @@
 __all__ = ['STYLE', 'contours', 'plot_points', 'image_grid', 'plot_samples', 'plot_cleansing', 'plot_agreement', 'plot_trust',
            'plot_flow', 'png', 'as_html', 'write_report', 'report']
 
-# %% ../nbs/25_show.ipynb #9bc4ee33
+# %% ../nbs/25_show.ipynb #031b62ff
 import base64, html, io
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ from .influence import Scores
 from .run import Run
 from .trust import Trust
 
-# %% ../nbs/25_show.ipynb #88e41b10
+# %% ../nbs/25_show.ipynb #6bb2cdeb
 def contours(ax, points: torch.Tensor, color: str, label: str, extent: tuple):
     "Density of generated points as contour lines"
     xs, ys = (np.linspace(*e, 60) for e in extent)
@@ -53,7 +53,7 @@ def plot_points(
     ax.legend(fontsize=8, loc='upper left'); ax.set_title(f'Instances by harm to {name}')
     return fig
 
-# %% ../nbs/25_show.ipynb #508cc5b9
+# %% ../nbs/25_show.ipynb #288f0ec8
 def image_grid(
     images: torch.Tensor,  # `(n, C, H, W)` in [-1, 1]
     cols: int = 10, title: str = '',
@@ -83,7 +83,7 @@ def plot_samples(
         ax.axis('off'); ax.set_title(title, fontsize=10)
     return fig
 
-# %% ../nbs/25_show.ipynb #d2da7061
+# %% ../nbs/25_show.ipynb #21ac1ad7
 @patch
 def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     "The `n` most harmful instances and, beside them, the `n` most helpful"
@@ -106,7 +106,7 @@ def plot(self: Scores, name: str | None = None) -> Figure:
     ax.axhline(0, color='grey', lw=.5); ax.set_xlabel('instances removed, most harmful first'); ax.set_ylabel('predicted gain,\nshare of all influence'); ax.legend(fontsize=8)
     return fig
 
-# %% ../nbs/25_show.ipynb #608fb2f6
+# %% ../nbs/25_show.ipynb #3cc58d16
 def plot_cleansing(
     table: pd.DataFrame,  # of `cleanse`; with a column `seed` if several are stacked
 ) -> Figure:
@@ -123,7 +123,7 @@ def plot_cleansing(
     axes[0, 0].legend(fontsize=7)
     return fig
 
-# %% ../nbs/25_show.ipynb #7f82e52e
+# %% ../nbs/25_show.ipynb #49a3b2fd
 def plot_agreement(
     predicted: torch.Tensor, true: torch.Tensor,  # `(n,)` each
     title: str = 'change of the metric when an instance is left out',
@@ -138,7 +138,7 @@ def plot_agreement(
     ax.text(.03, .97, f"τ {a['tau']:.3f}\nslope {a['slope']:.3f}\nJaccard {a['jaccard']:.2f}\n(chance {a['jaccard_by_chance']:.2f})", transform=ax.transAxes, va='top', fontsize=8)
     return fig
 
-# %% ../nbs/25_show.ipynb #5c012e64
+# %% ../nbs/25_show.ipynb #b71e78a0
 def plot_trust(report: Trust) -> Figure:
     "Agreement with true removals, and what takes it away, against the number of epochs traced"
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout='constrained')
@@ -154,7 +154,7 @@ def plot_trust(report: Trust) -> Figure:
     for ax in (left, right): ax.set_xscale('log'); ax.set_xticks(x, map(str, x)); ax.minorticks_off(); ax.set_xlabel('epochs traced'); ax.legend(fontsize=7)
     return fig
 
-# %% ../nbs/25_show.ipynb #4fa68922
+# %% ../nbs/25_show.ipynb #857f8ddd
 def plot_flow(
     seen: Flow,  # with both ways
     name: str | None = None,  # of a metric; default: the first
@@ -176,7 +176,7 @@ def plot_flow(
     right.locator_params(nbins=4); right.ticklabel_format(scilimits=(-2, 3)); right.set_xlabel('whole score'); right.set_ylabel('its open loop'); right.set_title(f'open loop {seen.shares()["open loop"][name]:.2f}, feedback {seen.shares().feedback[name]:.2f} of the whole', fontsize=9, pad=14)
     return fig
 
-# %% ../nbs/25_show.ipynb #873e8a4f
+# %% ../nbs/25_show.ipynb #6c9b8ab3
 STYLE = """body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1,h2{line-height:1.2}img{max-width:100%}table{border-collapse:collapse;font-size:.85rem;margin:1rem 0}
 td,th{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}th{background:#f5f5f5}td:first-child,th:first-child{text-align:left}"""
@@ -209,6 +209,7 @@ def write_report(
 def report(
     run: Run, scores: Scores,
     table: pd.DataFrame | None = None,  # of `cleanse`
+    more: dict | None = None,  # further sections, as in `write_report`
     path: str | Path | None = None,  # default: `report.html` in the run directory
 ) -> Path:
     "A run, its scores and its cleansing on one page"
@@ -219,4 +220,4 @@ def report(
     sections |= {f'Harm to {k}': [scores.show_harmful(k)] for k in scores.directed}
     if run.data.dim() == 4: sections['Generated'] = [plot_samples({'generated': run.model})]
     if table is not None: sections['Cleansing'] = ['Instances were removed, the last epochs retrained, and the result tested on the test split.', plot_cleansing(table), table]
-    return write_report(path or run.path/'report.html', 'Which training instances help or harm this GAN', sections)
+    return write_report(path or run.path/'report.html', 'Which training instances help or harm this GAN', sections | (more or {}))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from gan_influence import log
-from gan_influence.all import ALL, FCGAN, GAN, SGD, Normal2D, Run, RunError, flatten, influence, retrain, train
+from gan_influence import influence as walking, log
+from gan_influence.all import ALL, FCGAN, GAN, SGD, Normal2D, Run, RunError, flatten, flow, influence, retrain, train
 from gan_influence.cli import main
 
 SETUP = ('from gan_influence.all import *; import sys\n'
@@ -150,6 +150,29 @@ def test_work_interrupted_at_its_very_end_is_still_finished(tmp_path, monkeypatc
     assert torch.equal(influence(run, ALL(data.valid)).values, expected)
     assert same(retrain(run, without=[1]).state, retrain(train(gan, data.train, 2, 20), without=[1]).state)
     assert not (tmp_path/'run'/'unfinished').exists()
+
+
+def test_a_stopped_walk_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    "Of `influence`, and of `flow` by both routes: with the same bits, and no step back twice"
+    gan, data = setup()
+    run, steps = train(gan, data.train, 2, 20, path=tmp_path/'run'), 0
+    metrics = [ALL(data.valid), ALL(data.valid, seed=1, name='other latents')]
+    walks = [lambda: influence(run, metrics).values, lambda: torch.stack([(f := flow(run, metrics)).by_epoch, f.open_loop]), lambda: flow(run, metrics).growth]
+    expected = [walk() for walk in walks]
+    whole = walking.backtrack
+    def counted(*args, **kwargs):
+        nonlocal steps
+        if steps == stop: raise KeyboardInterrupt
+        steps += 1
+        return whole(*args, **kwargs)
+    monkeypatch.setattr(log, 'SAVE_EVERY', 0.)
+    monkeypatch.setattr(walking, 'backtrack', counted)
+    for walk, there, ways in zip(walks, expected, (1, 2, 2)):
+        stop, steps = 7, 0
+        with pytest.raises(KeyboardInterrupt): walk()
+        stop = None
+        assert torch.equal(walk(), there) and steps <= ways * run.steps + 1
+        assert not (tmp_path/'run'/'unfinished').exists()
 
 
 def test_a_diverging_retraining_diverges_again(tmp_path, monkeypatch):
