@@ -1,6 +1,6 @@
 """Paper 1's first experiment on 2D-Normal: predicted against true change of ALL when one instance is left out.
 
-    python benchmarks/accuracy_2d.py --seeds 10 --epochs 1 5 10 --act relu silu
+    python benchmarks/accuracy_2d.py --seeds 0 1 2 --epochs 1 5 10 --act relu silu
 
 Settings of the paper: 10,000 / 1,000 / 1,000 instances, batch 100, 50 epochs, rates 0.001, instances 0 to 199 left out
 one at a time over the last k epochs. Seeds are ours: data, initial values, batches and latents change with each. ReLU is

@@ -6,7 +6,7 @@
 __all__ = ['reweighted', 'leave_one_out', 'finite_differences', 'jaccard_by_chance', 'agreement', 'bootstrapped', 'random_sets',
            'linear_datamodeling']
 
-# %% ../nbs/22_check.ipynb #7154021c
+# %% ../nbs/22_check.ipynb #49803544
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,10 +17,10 @@ from scipy import stats
 from .core import permutation, whole
 from .influence import Scores, named
 from .metrics import evaluate
-from .retrain import as_indices, retrain_many
+from .retrain import as_indices, leaving_out, retrain_many
 from .run import Run, fingerprint_state
 
-# %% ../nbs/22_check.ipynb #4d34a751
+# %% ../nbs/22_check.ipynb #acd2044a
 def reweighted(
     run: Run,
     metrics: Callable | dict | Sequence,
@@ -32,7 +32,7 @@ def reweighted(
 ) -> torch.Tensor:  # `(len(indices), M)` the metrics' values
     "Every metric after retraining with one instance's weight changed, for each of `indices`"
     idx = as_indices(run, indices)
-    rows = run.weights().repeat(len(idx), 1).scatter_(1, idx[:, None], weight)
+    rows = leaving_out(run, idx[:, None], weight)
     metrics = named(metrics)
     return torch.tensor([[evaluate(m, model) for m in metrics.values()] for model in retrain_many(run, rows, epochs, chunk, renormalise)], dtype=torch.float64)
 
@@ -56,7 +56,7 @@ def finite_differences(
     ends = [reweighted(run, metrics, indices, 1 + e, epochs, chunk, renormalise) for e in (-eps, eps)]
     return (ends[0] - ends[1]) / (2 * eps)
 
-# %% ../nbs/22_check.ipynb #1740dcc9
+# %% ../nbs/22_check.ipynb #35752cbf
 def jaccard_by_chance(n: int, m: int) -> float:
     "Expected Jaccard index of two independent random sets of `m` out of `n`"
     k = np.arange(m + 1)
@@ -87,7 +87,7 @@ def bootstrapped(
     pairs = [np.asarray(torch.as_tensor(o), np.float64) for o in (predicted, true)]
     return stats.bootstrap(pairs, lambda p, t: correlation(p, t).statistic, paired=True, vectorized=False, n_resamples=999, confidence_level=confidence, method='percentile', rng=seed)
 
-# %% ../nbs/22_check.ipynb #e4443d58
+# %% ../nbs/22_check.ipynb #b3502f86
 def random_sets(n: int, drop: float, subsets: int, seed: int = 0) -> torch.Tensor:  # `(subsets, removed)` indices
     "Sets that leave out a share `drop` of `n` instances; raises `ValueError` for shares and numbers that say nothing"
     removed = round(drop * n)
@@ -110,8 +110,7 @@ def linear_datamodeling(
     metrics, sets = named(metrics), random_sets(len(run.data), drop, subsets, seed)
     if len(scores.values) != len(run.data) or scores.run != fingerprint_state(run.state()): raise ValueError('these scores are of another run, or of an earlier state of this one: score it again.')
     predicted = [scores[name][sets].sum(1) for name in metrics]
-    rows = run.weights().repeat(subsets, 1).scatter_(1, sets.to(run.data.device), 0)
-    models = retrain_many(run, rows, scores.epochs if epochs is None else epochs, chunk, scores.renormalised)
+    models = retrain_many(run, leaving_out(run, sets), scores.epochs if epochs is None else epochs, chunk, scores.renormalised)
     after = torch.tensor([[evaluate(m, model) for m in metrics.values()] for model in models], dtype=torch.float64)
     found = []
     for (name, metric), p, values in zip(metrics.items(), predicted, after.T):

@@ -5,20 +5,23 @@
 # %% auto #0
 __all__ = ['cleanse', 'check_orders', 'best']
 
-# %% ../nbs/21_cleanse.ipynb #5f5f8b08
-from collections.abc import Callable, Iterable
+# %% ../nbs/21_cleanse.ipynb #2851ddd1
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 
 import pandas as pd
+import torch
 
 from .baselines import selections as by_influence
 from .core import Progress, RunError, fingerprint, whole
+from .gan import Model
 from .influence import Scores, gradient, named
 from .log import Unfinished
 from .metrics import evaluate
-from .retrain import as_indices, retrain
+from .retrain import as_indices, counterfactual_weights, retrain_many, together
 from .run import Run, fingerprint_state
 
-# %% ../nbs/21_cleanse.ipynb #6a2545e1
+# %% ../nbs/21_cleanse.ipynb #ece2b1e0
 def cleanse(
     run: Run,
     selections: dict | Scores,  # name → order of removal `(n,)`, first to go first; see `selections`. Scores: influence on each of their metrics
@@ -39,13 +42,13 @@ def cleanse(
     before = {k: evaluate(m, run.model) for k, m in metrics.items()}
     work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, run.model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
     tested = dict(begun[1]) if (begun := work.load()) else {}  # 'size selection' → the metrics after
-    rows = []
-    with Progress(len(selections) * len(sizes), 'cleanse') as bar:
-        for size in sizes:
-            for name, order in selections.items():
+    wanted, rows, many = [(size, name) for size in sizes for name in selections], [], together(run)
+    with Progress(len(wanted), 'cleanse') as bar:
+        for group in (wanted[i:i + many] for i in range(0, len(wanted), many)):
+            models = _without(run, [as_indices(run, selections[name])[:size] for size, name in group], epochs, renormalise) if any(f'{size} {name}' not in tested for size, name in group) else []
+            for (size, name), model in zip_longest(group, models):
                 key = f'{size} {name}'
                 if key not in tested:
-                    model = retrain(run, without=order[:size], epochs=epochs, renormalise=renormalise)
                     tested[key] = {k: evaluate(m, model) for k, m in metrics.items()}
                     work.save(lambda: ({}, tested))
                 rows += [_row(name, size, epochs, k, m, before[k], tested[key][k]) for k, m in metrics.items()]
@@ -53,6 +56,10 @@ def cleanse(
                 bar.tick(selection=name, removed=size)
     work.done()
     return pd.DataFrame(rows)
+
+def _without(run: Run, sets: list[torch.Tensor], epochs: int, renormalise: bool) -> Iterator[Model]:
+    "The GAN without each of some sets of instances, trained together"
+    return retrain_many(run, torch.stack([counterfactual_weights(run, idx, None) for idx in sets]), epochs, len(sets), renormalise)
 
 def _identity(metric: Callable, model) -> str:
     "What tells a metric from another of the same name and value: its gradient, if it has one"
@@ -73,7 +80,7 @@ def _row(selection, removed, epochs, name, metric, before, after) -> dict:
     gain = None if better is None else after - before if better else before - after
     return dict(selection=selection, removed=removed, epochs=epochs, metric=name, before=before, after=after, change=after - before, gain=gain)
 
-# %% ../nbs/21_cleanse.ipynb #19e7bb22
+# %% ../nbs/21_cleanse.ipynb #f0f637d8
 def best(
     table: pd.DataFrame,  # of `cleanse`
     metric: str,  # its name in the table

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NETS', 'OPTIMISERS', 'SCHEDULES', 'PAPER_2D', 'FALLING', 'DIGITS', 'PAPER_MNIST', 'PRESETS', 'make', 'build',
            'open_run', 'recipe', 'digit_classifier', 'metrics_for', 'score', 'trust_run', 'load_scores', 'orders',
-           'cleanse_run', 'check_run', 'found_so_far', 'study', 'verdict', 'pictures', 'demo', 'parser',
-           'add_train_arguments', 'recipe_of', 'execute', 'main']
+           'cleanse_run', 'check_run', 'load_trust', 'load_check', 'report_run', 'study', 'verdict', 'pictures', 'demo',
+           'parser', 'add_train_arguments', 'recipe_of', 'execute', 'main']
 
 # %% ../nbs/26_cli.ipynb #a561e227
 import argparse, json, sys, time
@@ -111,7 +111,7 @@ def trust_run(path: Path, run: Run, data: Data, name: str | None, epochs: int | 
     "How far back the scores of a metric can be believed"
     metric = next(iter(metrics_for(path, run.gan, data, 'valid', [name] if name else None).values()))
     found = trust(run, metric, epochs, probes=probes, kinks=kinks)
-    write_file(path/'trust.csv', found.table.assign(metric=metric.name, run=fingerprint_state(run.state())).to_csv())
+    write_file(path/'trust.csv', found.table.assign(metric=metric.name, kinks=kinks, run=fingerprint_state(run.state())).to_csv())
     write_file(path/'trust.png', png(plot_trust(found)))
     return found
 
@@ -141,18 +141,28 @@ def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, insta
     write_file(path/'check.png', png(plot_agreement(scores[name][idx], true, f'change of {name} when an instance is left out')))
     return agreement(scores[name][idx], true)
 
-def found_so_far(path: Path, run: Run) -> tuple[pd.DataFrame | None, dict]:
-    "What `cleanse` left, and sections of a report about what `trust` and `check` did"
-    read = lambda file, **how: pd.read_csv(path/file, **how) if (path/file).exists() else None
-    sections = {}
+def load_trust(path: Path, run: Run) -> tuple[str, float | None, Trust] | None:
+    "A metric, the width of kinks, and what `trust` left about them and this state of the run; None if there is nothing"
+    if not (path/'trust.csv').exists(): return None
     try:
-        if (doubt := read('trust.csv', index_col='epochs')) is not None and set(doubt.run) == {fingerprint_state(run.state())}:  # not of an earlier state
-            best, reason = recommend(doubt, TARGET)
-            sections[f'How far back scores on {doubt.metric.iloc[0]} can be believed'] = [reason, plot_trust(Trust(doubt, best, reason, None, None, TARGET))]
-        if (check := read('check.csv')) is not None:
-            sections['Left out for real'] = [plot_agreement(torch.tensor(check.predicted), torch.tensor(check.true), f'change of {check.metric[0]} when an instance is left out')]
-    except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'trust.csv or check.csv in {path} is damaged ({type(e).__name__}: {e}): delete it.') from e
-    return read('cleanse.csv'), sections
+        table = pd.read_csv(path/'trust.csv', index_col='epochs')
+        if set(table.run) != {fingerprint_state(run.state())}: return None
+        return table.metric.iloc[0], None if table.kinks.isna().all() else float(table.kinks.iloc[0]), Trust(table, *recommend(table, TARGET), None, None, TARGET)
+    except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
+
+def load_check(path: Path) -> pd.DataFrame | None:
+    "What `check` left"
+    if not (path/'check.csv').exists(): return None
+    table = pd.read_csv(path/'check.csv')
+    if missing := {'metric', 'instance', 'predicted', 'true'} - set(table): raise RunError(f'{path/"check.csv"} is damaged (it has no {", ".join(sorted(missing))}): delete it.')
+    return table
+
+def report_run(path: Path, run: Run, scores: Scores) -> Path:
+    "All that was done so far, on one page"
+    sections, cleansed = {}, path/'cleanse.csv'
+    if doubt := load_trust(path, run): sections[f'How far back scores on {doubt[0]} can be believed'] = [doubt[2].reason, plot_trust(doubt[2])]
+    if (check := load_check(path)) is not None: sections['Left out for real'] = [plot_agreement(torch.tensor(check.predicted), torch.tensor(check.true), f'change of {check.metric[0]} when an instance is left out')]
+    return report(run, scores, pd.read_csv(cleansed) if cleansed.exists() else None, sections)
 
 # %% ../nbs/26_cli.ipynb #8fea1439
 def study(path: Path, preset: dict, say) -> tuple[Run, Data, Scores, pd.DataFrame]:
@@ -212,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
     add_train_arguments(verb('train', 'train a GAN with its trajectory logged; the same command continues a stopped run'))
     p = verb('score', 'score every training instance: predicted change of each metric in its absence')
     p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the discriminator is always added')
-    p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: all)')
+    p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: what `trust` recommended for this run, else all)')
     p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact derivative')
     p = verb('trust', 'measure how far back the scores of a metric can be believed, before acting on them')
     p.add_argument('--metric', help='default: ALL for points, FID for labelled images')
@@ -266,7 +276,9 @@ def execute(a: argparse.Namespace):
         return print(f'{run}\ndata: {data.source}\nlosses: {run.history[-1]}')
     run, data = open_run(a.run)
     if a.verb == 'score':
-        scores = score(a.run, run, data, a.metrics, a.epochs, a.kinks)
+        doubt = None if a.epochs else load_trust(a.run, run)
+        if doubt and doubt[2].epochs and doubt[1] == a.kinks: print(f'epochs: {doubt[2].epochs}, as `trust` recommended for {doubt[0]}')
+        scores = score(a.run, run, data, a.metrics, a.epochs or (doubt[2].epochs if doubt and doubt[1] == a.kinks else None), a.kinks)
         return print(f'{scores}\n{a.run/"scores.csv"}')
     if a.verb == 'trust': return print(f'{trust_run(a.run, run, data, a.metric, a.epochs, a.probes, a.kinks)}\n{a.run/"trust.csv"}')
     scores = load_scores(a.run, run, data)
@@ -275,7 +287,7 @@ def execute(a: argparse.Namespace):
         write_file(a.run/'cleansing.png', png(plot_cleansing(table)))
         print(table.drop(columns=['change']).to_string(index=False, float_format='{:.4f}'.format), f'\n{a.run/"cleanse.csv"}')
     if a.verb == 'check': print({k: round(v, 4) for k, v in check_run(a.run, run, data, scores, a.metric or scores.names[0], a.instances).items()}, f'\n{a.run/"check.csv"}')
-    if a.verb == 'report': print(report(run, scores, *found_so_far(a.run, run)))
+    if a.verb == 'report': print(report_run(a.run, run, scores))
 
 def main(argv: list | None = None) -> int:
     "Entry point: 0, or 2 after one line that says what was wrong and what to do"

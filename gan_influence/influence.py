@@ -36,6 +36,7 @@ def backtrack(
     kinks: float | None = None,  # as in `influence`
 ) -> tuple[list[State], torch.Tensor]:  # derivatives in the state before, and scores `(M, B)`
     "Pull M adjoints back through one step; the step's share of the score of every instance of the batch"
+    if kinks is not None and gan.penalty: raise ValueError('kinks cannot be told from a penalty on gradients, whose own value depends on second derivatives: trace without kinks.')
     name = f'transposed step{"" if feedback else " without feedback"}{"" if kinks is None else f" with kinks of {kinks}"}'
     return gan.compute(name, partial(_pull, gan, feedback, kinks), b, adjoints, s, w)
 
@@ -75,6 +76,7 @@ def gradient(
     if not torch.is_tensor(value) or value.numel() != 1: raise ValueError(f'{name} must return a scalar tensor; it returned {type(value).__name__} {tuple(getattr(value, "shape", ()))}.')
     if not torch.isfinite(value): raise ValueError(f'{name} is {value.item()} on this model: it must be finite to be traced.')
     grads = torch.autograd.grad(value, list(flatten(s).values()), allow_unused=True) if value.requires_grad else [None]
+    if not all(g is None or g.isfinite().all() for g in grads): raise ValueError(f'{name} is {value.item()} on this model, but its gradient is not finite: find what has none there, as the root of 0 or the logarithm of a probability that is 0.')
     if all(g is None or not g.any() for g in grads):
         raise ValueError(f'{name} does not depend on the generator (or the discriminator), so no instance can change it: compute it from G(z) or D(x) with torch, without detach or no_grad.')
     return value.item(), _like(s, [torch.zeros_like(p) if g is None else g for p, g in zip(flatten(s).values(), grads)])
@@ -91,7 +93,7 @@ def walk_back(
     replay: Schedule | None = None,  # as in `influence`
     *key,  # what else the totals depend on
 ):
-    "Pull adjoints back from the end of a run to the start of an epoch"
+    "Pull adjoints back from the end of a run to the start of an epoch; raises `ArithmeticError` if they grow beyond all numbers"
     if watched() and (cost := run.cost(run.epochs - first, replay)).seconds > 10: say(str(cost))
     steps, device = range(first * run.plan.steps, run.steps), run.data.device
     work = Unfinished(run.path, what, run.key, kinks, steps, *key, *(f'{way} {fingerprint_state(u)}' for way, adjoints in routes.items() for u in adjoints))
@@ -109,6 +111,7 @@ def walk_back(
             work.save(lambda: (now(), dict(step=b.t)))
             bar.tick()
     work.done()
+    if not all(t.isfinite().all() for t in totals.values()): raise ArithmeticError('the adjoint grew beyond all numbers on its way back: trace fewer epochs, or use float64.')
 
 # %% ../nbs/18_influence.ipynb #91cd95ac
 @dataclass(frozen=True, eq=False)
@@ -214,7 +217,6 @@ def influence(
         scores.index_add_(1, b.idx, (share - share.mean(1, keepdim=True) if renormalise else share).double())
         traced[b.idx] = True
     walk_back(run, 'influence', {True: ends}, first, visit, dict(scores=scores, traced=traced), kinks, replay, renormalise)
-    if not torch.isfinite(scores).all(): raise ArithmeticError('the adjoint grew beyond all numbers on its way back: trace fewer epochs, or use float64.')
     return scores_of(run, metrics, values, scores.T, traced, run.epochs - first, renormalise, kinks)
 
 def scores_of(run: Run, metrics: dict, values: list[float], scores: torch.Tensor, traced: torch.Tensor, epochs: int, renormalise: bool = False, kinks: float | None = None) -> Scores:

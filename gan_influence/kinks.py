@@ -6,8 +6,10 @@
 __all__ = ['bump', 'Gate', 'Rectified', 'curved']
 
 # %% ../nbs/07_kinks.ipynb #8e9b0a18
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -65,26 +67,33 @@ class _Curved(TorchFunctionMode):
     "Within it, ReLU is ours"
     relu = F.relu, torch.relu, torch.Tensor.relu, F.relu_, torch.relu_, torch.Tensor.relu_
     leaky = F.leaky_relu, F.leaky_relu_
+    in_place = F.relu_, torch.relu_, torch.Tensor.relu_, F.leaky_relu_
 
     def __init__(self, width: float):
         super().__init__()
-        self.width = width
+        self.width, self.met = width, False
 
     def __torch_function__(self, f, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if f in self.in_place: kwargs = kwargs | dict(inplace=True)
         if f in self.relu: return self._rectified(0., *args, **kwargs)
         if f in self.leaky: return self._leaky(*args, **kwargs)
         return f(*args, **kwargs)
 
-    def _rectified(self, slope, input, inplace=False): return Rectified.apply(input, slope, self.width)
-    def _leaky(self, input, negative_slope=.01, inplace=False): return self._rectified(negative_slope, input)
+    def _rectified(self, slope, input, inplace=False):
+        self.met = True
+        if inplace: return input.copy_(Rectified.apply(input.clone(), slope, self.width))
+        return Rectified.apply(input, slope, self.width)
+
+    def _leaky(self, input, negative_slope=.01, inplace=False): return self._rectified(negative_slope, input, inplace)
 
 @contextmanager
 def curved(
     width: float | None,  # of the bumps, in standard deviations of what a ReLU is given in a batch; None: as PyTorch has it
 ) -> Iterator[None]:
-    "Within it, the second derivative of ReLU counts what is near its kink; raises `ValueError` for a width that is not positive"
+    "Within it, the second derivative of ReLU counts what is near its kink; raises `ValueError` for a width that is not positive, and warns if there was no ReLU"
     if width is None: yield
-    elif not (isinstance(width, (int, float)) and 0 < width < float('inf')): raise ValueError(f'kinks={width!r}: pass the width of a bump in standard deviations of what a ReLU is given, as .01.')
+    elif not (isinstance(width, Real) and 0 < width < float('inf')): raise ValueError(f'kinks={width!r}: pass the width of a bump in standard deviations of what a ReLU is given, as .01.')
     else:
-        with _Curved(width): yield
+        with _Curved(float(width)) as mode: yield
+        if not mode.met: warnings.warn(f'kinks={width}: no ReLU was met, so these are the exact derivatives.', stacklevel=3)

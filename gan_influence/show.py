@@ -17,6 +17,7 @@ import torch
 from fastcore.basics import patch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from scipy import stats
 
 from .check import agreement
@@ -93,6 +94,8 @@ def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     if self.data.dim() == 4: return image_grid(torch.cat([self.data[harmful.to(self.data.device)], self.data[helpful.to(self.data.device)]]), title=f'{name}: the {n} most harmful, then the {n} most helpful', captions=[f'{v:+.2g}' for v in self[name][torch.cat([harmful, helpful])].tolist()])
     fig, ax = plt.subplots(figsize=(4, 3.5), layout='constrained')
     x = self.data.cpu().flatten(1)
+    if x.shape[1] == 1: x = torch.cat([x, self[name][:, None]], 1); ax.set_ylabel('score')
+    if x.shape[1] > 2: ax.set_xlabel(f'the first two of {x.shape[1]} coordinates')
     for idx, color, label in ((torch.arange(len(x)), 'lightgrey', 'all'), (harmful, 'tab:red', f'{n} most harmful'), (helpful, 'tab:blue', f'{n} most helpful')):
         ax.scatter(x[idx, 0], x[idx, 1], s=8, color=color, label=label, linewidths=0)
     ax.legend(fontsize=8); ax.set_title(name)
@@ -141,7 +144,8 @@ def plot_agreement(
 # %% ../nbs/25_show.ipynb #b71e78a0
 def plot_trust(report: Trust) -> Figure:
     "Agreement with true removals, and what takes it away, against the number of epochs traced"
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout='constrained')
+    fig, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout='constrained', width_ratios=(1.4, 1.2, 1))
+    left, middle, right = axes
     x, draws = report.table.index, report.table.dropna(axis=1)
     left.axhspan(report.target, 1, color='tab:green', alpha=.1, lw=0)
     left.errorbar(x, report.table.tau, report.table['±'], marker='o', ms=4, capsize=3, label='τ with true removals')
@@ -149,9 +153,13 @@ def plot_trust(report: Trust) -> Figure:
         if name in draws: left.plot(x, draws[name], 's--', ms=3, lw=1, label=label)
     if report.epochs: left.axvline(report.epochs, color='tab:green', lw=1)
     left.set_ylim(min(0, report.table.tau.min() - .1), 1.03); left.set_ylabel('agreement'); left.set_title('recommended: ' + ('none' if not report.epochs else f'{report.epochs} epochs' if report.epochs > 1 else 'one epoch'), fontsize=10)
-    for name, label in (('curvature', 'curvature of a removal'), ('smooth', 'metasmoothness'), ('growth', 'growth of the derivative')): right.plot(x, report.table[name], 'o-', ms=3, lw=1, label=label)
-    right.axhline(0, color='grey', lw=.5)
-    for ax in (left, right): ax.set_xscale('log'); ax.set_xticks(x, map(str, x)); ax.minorticks_off(); ax.set_xlabel('epochs traced'); ax.legend(fontsize=7)
+    for name, label in (('curvature', 'curvature of a removal'), ('smooth', 'metasmoothness'), ('rounding', 'rounding, magnified')): middle.plot(x, report.table[name], 'o-', ms=3, lw=1, label=label)
+    middle.axhline(0, color='grey', lw=.5); middle.set_title('what takes it away', fontsize=10)
+    right.plot(x, report.table.growth, 'ko-', ms=3, lw=1); right.set_title('growth of the derivative', fontsize=10)
+    if report.table.growth.max() > 10 * report.table.growth.min(): right.set_yscale('log')
+    ticks = [k for k in x if k == x[-1] or x[-1] > 1.5 * k]  # whose labels do not touch
+    for ax in axes: ax.set_xscale('log'); ax.set_xticks(ticks, map(str, ticks)); ax.xaxis.set_minor_locator(NullLocator()); ax.set_xlabel('epochs traced')
+    for ax in (left, middle): ax.legend(fontsize=7)
     return fig
 
 # %% ../nbs/25_show.ipynb #857f8ddd

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from gan_influence import influence as walking, log
-from gan_influence.all import ALL, FCGAN, GAN, SGD, Normal2D, Run, RunError, flatten, flow, influence, retrain, train
+from gan_influence import influence as walking, log, trust as trusting
+from gan_influence.all import ALL, FCGAN, GAN, SGD, Normal2D, Run, RunError, flatten, flow, influence, retrain, train, trust
 from gan_influence.cli import main
 
 SETUP = ('from gan_influence.all import *; import sys\n'
@@ -173,6 +173,23 @@ def test_a_stopped_walk_goes_on_where_it_stopped(tmp_path, monkeypatch):
         stop = None
         assert torch.equal(walk(), there) and steps <= ways * run.steps + 1
         assert not (tmp_path/'run'/'unfinished').exists()
+
+
+def test_a_stopped_report_keeps_what_removals_said(tmp_path, monkeypatch):
+    gan, data = setup()
+    run, asked = train(gan, data.train, 3, 20, path=tmp_path/'run'), []
+    report = lambda: trust(run, ALL(data.valid), 3, [1, 2, 3], probes=10, draws=2).table
+    expected, whole = report(), trusting._against_removals
+    def counted(run, metric, scores, probes, epochs, *rest):
+        if stop == epochs: raise KeyboardInterrupt
+        asked.append(epochs)
+        return whole(run, metric, scores, probes, epochs, *rest)
+    monkeypatch.setattr(trusting, '_against_removals', counted)
+    stop = 3
+    with pytest.raises(KeyboardInterrupt): report()
+    stop = None
+    assert report().equals(expected) and asked == [1, 2, 3]
+    assert not (tmp_path/'run'/'unfinished').exists()
 
 
 def test_a_diverging_retraining_diverges_again(tmp_path, monkeypatch):
