@@ -15,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 import safetensors.torch
 import torch
+from scipy import stats
 
 from .baselines import chance, isolation_forest, selections
-from .check import agreement, leave_one_out
+from .check import agreement, bootstrapped, leave_one_out
 from .cleanse import cleanse
 from .core import RunError, read_file, write_file
 from .data import LOADERS, Data, as_tensor, load, split
@@ -31,7 +32,7 @@ from .optim import SGD, Adam, AdamW, InverseSqrt, Linear, RMSprop
 from .retrain import retrain
 from .run import Run, fingerprint_state, train
 from .show import plot_agreement, plot_cleansing, plot_points, plot_samples, plot_trust, png, report, write_report
-from .trust import TARGET, Trust, recommend, trust
+from .trust import TARGET_TAU, Trust, recommend, trust
 
 # %% ../nbs/26_cli.ipynb #7326ffc4
 NETS, OPTIMISERS, SCHEDULES = dict(FCGAN=FCGAN, DCGAN=DCGAN), dict(SGD=SGD, RMSprop=RMSprop, Adam=Adam, AdamW=AdamW), dict(Linear=Linear, InverseSqrt=InverseSqrt)
@@ -139,7 +140,8 @@ def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, insta
     true = leave_one_out(run, metrics_for(path, run.gan, data, 'valid', [name]), idx, scores.epochs)[:, 0]
     write_file(path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=scores[name][idx], true=true)).to_csv(index=False))
     write_file(path/'check.png', png(plot_agreement(scores[name][idx], true, f'change of {name} when an instance is left out')))
-    return agreement(scores[name][idx], true)
+    found = agreement(scores[name][idx], true)
+    return {'tau': found.pop('tau'), '±': float(bootstrapped(stats.kendalltau, scores[name][idx], true).standard_error), **found}
 
 def load_trust(path: Path, run: Run) -> tuple[str, float | None, Trust] | None:
     "A metric, the width of kinks, and what `trust` left about them and this state of the run; None if there is nothing"
@@ -147,7 +149,7 @@ def load_trust(path: Path, run: Run) -> tuple[str, float | None, Trust] | None:
     try:
         table = pd.read_csv(path/'trust.csv', index_col='epochs')
         if set(table.run) != {fingerprint_state(run.state())}: return None
-        return table.metric.iloc[0], None if table.kinks.isna().all() else float(table.kinks.iloc[0]), Trust(table, *recommend(table, TARGET), None, None, TARGET)
+        return table.metric.iloc[0], None if table.kinks.isna().all() else float(table.kinks.iloc[0]), Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU)
     except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 
 def load_check(path: Path) -> pd.DataFrame | None:

@@ -6,7 +6,7 @@
 __all__ = ['Metric', 'evaluate', 'in_chunks', 'ALL', 'own_latents', 'log_density', 'IS', 'network_name', 'FID', 'total_variance',
            'root_covariance', 'DiscriminatorLoss']
 
-# %% ../nbs/17_metrics.ipynb #a133e54d
+# %% ../nbs/17_metrics.ipynb #e2c6bf22
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from .core import exact, fingerprint
 from .gan import GAN, Model, Player, l2
 from .losses import Loss
 
-# %% ../nbs/17_metrics.ipynb #b54d882e
+# %% ../nbs/17_metrics.ipynb #3d63b572
 @dataclass(frozen=True)
 class Metric:
     "A function of yours with what the library should know about it"
@@ -37,7 +37,7 @@ def evaluate(
     "The metric's value, without gradients"
     with torch.no_grad(), exact(next(iter(model.state.g.values())).device): return float(metric(*model.players))
 
-# %% ../nbs/17_metrics.ipynb #4e7ae898
+# %% ../nbs/17_metrics.ipynb #944dc271
 def in_chunks(
     f: Callable,  # rows → rows
     x: torch.Tensor,  # `(n, ...)`
@@ -47,7 +47,7 @@ def in_chunks(
     if not torch.is_grad_enabled(): return torch.cat([f(c) for c in x.split(size)])
     return torch.cat([checkpoint(f, c, use_reentrant=False, preserve_rng_state=False) for c in x.split(size)])
 
-# %% ../nbs/17_metrics.ipynb #4dcf28de
+# %% ../nbs/17_metrics.ipynb #f3aef808
 @dataclass(frozen=True)
 class ALL:
     "Average log-likelihood of real points under a kernel density estimate of generated ones (Terashita et al., ICLR 2021)"
@@ -78,7 +78,7 @@ def log_density(x: torch.Tensor, centres: torch.Tensor, bandwidth: float) -> tor
     kernels = lambda c: torch.logsumexp(c @ centres.T - half, 1) - c.square().sum(1) / 2
     return in_chunks(kernels, x) - math.log(len(centres)) - x.shape[1] * math.log(math.sqrt(2 * math.pi) * bandwidth)
 
-# %% ../nbs/17_metrics.ipynb #8a1ceffe
+# %% ../nbs/17_metrics.ipynb #f13f8b6a
 @dataclass(frozen=True)
 class IS:
     "Inception score under any classifier"
@@ -100,7 +100,7 @@ class IS:
         kl = (logp.exp() * (logp - (logp.logsumexp(0) - math.log(len(logp))))).sum(1).mean()
         return kl if self.log else kl.exp()
 
-# %% ../nbs/17_metrics.ipynb #0f4e0f70
+# %% ../nbs/17_metrics.ipynb #944e6779
 def network_name(f: Callable) -> str:
     "The name of the network behind a callable; raises `ValueError` if it is in a mode in which it measures differently each time"
     owner = getattr(f, '__self__', f)
@@ -109,7 +109,7 @@ def network_name(f: Callable) -> str:
         raise ValueError(f'{type(owner).__name__} is in training mode, in which its batch norm or dropout measures differently each time: call .eval() on it.')
     return getattr(owner, '__name__', type(owner).__name__)
 
-# %% ../nbs/17_metrics.ipynb #8b1f0150
+# %% ../nbs/17_metrics.ipynb #895d111a
 @dataclass(frozen=True)
 class FID:
     "Fréchet distance between real and generated images in the features of any network"
@@ -147,7 +147,7 @@ def root_covariance(f: torch.Tensor) -> torch.Tensor:
     values, vectors = torch.linalg.eigh(torch.cov(f.T))
     return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
-# %% ../nbs/17_metrics.ipynb #0abb3fc0
+# %% ../nbs/17_metrics.ipynb #a4451ded
 @dataclass(frozen=True)
 class DiscriminatorLoss:
     "The discriminator's loss on held-out real instances and fixed latents (Terashita et al., ICLR 2021, baseline)"
