@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NETS', 'OPTIMISERS', 'SCHEDULES', 'PAPER_2D', 'FALLING', 'DIGITS', 'PAPER_MNIST', 'PRESETS', 'make', 'build',
            'open_run', 'recipe', 'digit_classifier', 'metrics_for', 'score', 'trust_run', 'load_scores', 'orders',
-           'cleanse_run', 'check_run', 'load_trust', 'load_check', 'report_run', 'study', 'verdict', 'pictures', 'demo',
-           'parser', 'add_train_arguments', 'recipe_of', 'execute', 'main']
+           'cleanse_run', 'check_run', 'load_trust', 'recommended', 'load_check', 'report_run', 'study', 'verdict',
+           'pictures', 'demo', 'parser', 'add_train_arguments', 'recipe_of', 'execute', 'main']
 
 # %% ../nbs/26_cli.ipynb #a561e227
 import argparse, json, sys, time
@@ -152,6 +152,13 @@ def load_trust(path: Path, run: Run) -> tuple[str, float | None, Trust] | None:
         return table.metric.iloc[0], None if table.kinks.isna().all() else float(table.kinks.iloc[0]), Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU)
     except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 
+def recommended(path: Path, run: Run, kinks: float | None) -> int | None:
+    "How many epochs `trust` recommended to trace in this way, which is said; None if it did not"
+    metric, looked_with, doubt = load_trust(path, run) or (None, None, None)
+    if doubt is None or doubt.epochs is None or looked_with != kinks: return None
+    print(f'epochs: {doubt.epochs}, as `trust` recommended for {metric}')
+    return doubt.epochs
+
 def load_check(path: Path) -> pd.DataFrame | None:
     "What `check` left"
     if not (path/'check.csv').exists(): return None
@@ -278,9 +285,7 @@ def execute(a: argparse.Namespace):
         return print(f'{run}\ndata: {data.source}\nlosses: {run.history[-1]}')
     run, data = open_run(a.run)
     if a.verb == 'score':
-        doubt = None if a.epochs else load_trust(a.run, run)
-        if doubt and doubt[2].epochs and doubt[1] == a.kinks: print(f'epochs: {doubt[2].epochs}, as `trust` recommended for {doubt[0]}')
-        scores = score(a.run, run, data, a.metrics, a.epochs or (doubt[2].epochs if doubt and doubt[1] == a.kinks else None), a.kinks)
+        scores = score(a.run, run, data, a.metrics, recommended(a.run, run, a.kinks) if a.epochs is None else a.epochs, a.kinks)
         return print(f'{scores}\n{a.run/"scores.csv"}')
     if a.verb == 'trust': return print(f'{trust_run(a.run, run, data, a.metric, a.epochs, a.probes, a.kinks)}\n{a.run/"trust.csv"}')
     scores = load_scores(a.run, run, data)

@@ -19,7 +19,7 @@ from scipy import stats
 
 from .check import agreement, bootstrapped
 from .core import Progress, exact, fingerprint, permutation, whole
-from .flow import flow
+from .flow import Flow, flow
 from .gan import Batch, Model, State
 from .influence import Scores, backtrack, gradient, named
 from .log import Unfinished, map_tensors
@@ -123,17 +123,11 @@ def trust(
     [(name, metric)] = named(metric).items()
     others = {f'{name}, draw {i}': m for i, m in enumerate(variants(metric, whole(draws, 'draws'), seed))}
     traced, double = flow(run, {name: metric, **others}, ks[-1], ways=False, kinks=kinks), _double(run, metric, ks[-1], kinks)
-    work = Unfinished(run.path, 'trust', run.key, fingerprint(traced.by_epoch), fingerprint(chosen), seed)
-    tested = begun[1] if (begun := work.load()) else {}  # number of epochs → what removals said
-    for k in ks:
-        if str(k) not in tested: tested[str(k)] = _against_removals(run, metric, traced.last(k)[:, 0], chosen, k, seed, chunk)
-        work.save(lambda: ({}, tested), now=True)
+    tested = _tested(run, metric, traced, chosen, ks, seed, chunk)
     table = pd.DataFrame([{
-        'epochs': k,
-        **tested[str(k)],
+        'epochs': k, **tested[k],
         **_against_others(traced.last(k)[seen.cpu()], None if double is None else double[-k:].sum(0)[seen.cpu()]),
         'growth': traced.growth[-1 - k, 0].item()} for k in ks]).set_index('epochs')
-    work.done()
     best, reason = recommend(table, target)
     if best is None: return Trust(table, best, reason, None, None, target)
     believed, scores = traced.last(best), traced.scores
@@ -146,6 +140,16 @@ def looks(run: Run, epochs: int | None, ks: list[int] | None) -> list[int]:
     ks = sorted({whole(k, 'a number of epochs') for k in ks or [*(k for k in (d * 10**i for i in range(6) for d in (1, 2, 5)) if k < last), last]})
     if not 1 <= ks[0] <= ks[-1] <= last: raise ValueError(f'ks are {ks}: look back over 1 to {last} epochs.')
     return ks
+
+def _tested(run: Run, metric: Callable, traced: Flow, probes: torch.Tensor, ks: list[int], seed: int, chunk: int | None) -> dict[int, dict]:
+    "What true removals say of every number of epochs; what is found is kept in the run directory until all is"
+    work = Unfinished(run.path, 'trust', run.key, fingerprint(traced.by_epoch), fingerprint(probes), seed)
+    found = begun[1] if (begun := work.load()) else {}  # JSON: its keys are words
+    for k in ks:
+        if str(k) not in found: found[str(k)] = _against_removals(run, metric, traced.last(k)[:, 0], probes, k, seed, chunk)
+        work.save(lambda: ({}, found), now=True)
+    work.done()
+    return {k: found[str(k)] for k in ks}
 
 def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, epochs: int, seed: int, chunk: int | None) -> dict:
     "The columns that true removals decide"
