@@ -32,7 +32,7 @@ for seed in args.seeds:
         todo = [k for k in args.epochs if (seed, act, k) not in have]
         if not todo: continue
         data = Normal2D(10_000, 1_000, 1_000, seed=seed)
-        gan = GAN(*FCGAN(act=act, seed=seed), z_dim=10, opt_g=SGD(1e-3), opt_d=SGD(1e-3))
+        gan = GAN(*FCGAN(act=act, seed=seed), z_dim=10, opt_g=SGD(1e-3), opt_d=SGD(1e-3), compiled=True)
         run, metric, idx = train(gan, data.train, epochs=50, bs=100, seed=seed), ALL(data.valid, seed=seed), range(args.instances)
         traced = {kinks: flow(run, metric, max(todo), ways=False, kinks=kinks or None) for kinks in ((0, .01) if act == 'relu' else (0,))}
         for k in todo:

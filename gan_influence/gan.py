@@ -63,11 +63,12 @@ def own_gradients(losses: Callable, *players: Params) -> tuple[list[Params], dic
 
 def own_gradients_functional(losses: Callable, *players: Params) -> tuple[list[Params], dict]:
     "`own_gradients` for use inside `torch.func` transforms"
-    def own(i, player):
-        with recorded() as read: values = losses(*players[:i], player, *players[i + 1:])
-        return values[i], read
-    grads, reads = zip(*(torch.func.grad(partial(own, i), has_aux=True)(player) for i, player in enumerate(players)))
-    return list(grads), reads[0]
+    def recording(*players):
+        with recorded() as read: values = losses(*players)
+        return tuple(values), read
+    values, pull, read = torch.func.vjp(recording, *players, has_aux=True)
+    alone = lambda i: tuple(torch.ones_like(v) if i == j else torch.zeros_like(v) for j, v in enumerate(values))
+    return [pull(alone(i))[i] for i in range(len(players))], read
 
 # %% ../nbs/12_gan.ipynb #4f3fea40
 @dataclass(frozen=True, eq=False)
@@ -205,6 +206,11 @@ class GAN:
         with nullcontext() if gradients or self.penalty else twice():  # the faster layers, differentiated or not
             if gradients or w.requires_grad or tracks(s.g, s.d): return self.move(s, w, b, self.moves(b), gradients)
             return self.compute('training step', self.move, b, s, w)
+
+    def steps(self, s: State, b: Batch, w: torch.Tensor) -> State:
+        "`step` for M states, stacked, on one batch with weights `w` of shape `(M, B)`"
+        def many(s, w, b, moves, _=None): return torch.vmap(lambda s, w: self.move(s, w, b, moves, own_gradients_functional))(s, w)
+        return self.compute('training steps', many, b, s, w)
 
     def gains_together(self, device: torch.device) -> bool:
         "Do several of its steps gain speed from being computed as one? Not with convolutions on the CPU"

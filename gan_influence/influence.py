@@ -124,6 +124,8 @@ class Scores:
     run: str = ''  # fingerprint of the traced model: scores of another state of training are not these
     renormalised: bool = False  # do they predict a retraining whose weights are renormalised?
     kinks: float | None = None  # width of the bumps that gave ReLU its curvature; None: these are exact derivatives
+    draws: int = 1  # trainings that the scores are means over
+    error: torch.Tensor | None = None  # `(n, M)` standard errors of these means; None for a single training
     data: torch.Tensor | None = field(default=None, repr=False)  # the training instances, for pictures; not saved
 
     @property
@@ -167,17 +169,18 @@ class Scores:
         return n
 
     def frame(self) -> pd.DataFrame:
-        "A row per training instance: was it traced, and its score on every metric"
-        return pd.DataFrame(self.values.numpy(), columns=self.names).assign(traced=self.traced.numpy()).rename_axis('instance')
+        "A row per training instance: was it traced, its score on every metric, and the errors of means"
+        errors = {} if self.error is None else {f'± {k}': e for k, e in zip(self.names, self.error.T.numpy())}
+        return pd.DataFrame(self.values.numpy(), columns=self.names).assign(**errors, traced=self.traced.numpy()).rename_axis('instance')
 
     def __repr__(self):
         traced = f'last {self.epochs} epochs; {(~self.traced).sum().item()} instances in no traced step' if self.epochs else 'at rest'
-        return f'Scores({len(self.values):,} instances × {", ".join(self.names)}; {traced}{"" if self.kinks is None else f"; kinks {self.kinks}"})'
+        return f'Scores({len(self.values):,} instances × {", ".join(self.names)}; {traced}{"" if self.kinks is None else f"; kinks {self.kinks}"}{"" if self.draws == 1 else f"; means of {self.draws} draws"})'
 
     def save(self, path: str | Path):
         "Write `path` (CSV, a row per instance) and `path`.json beside it (what the columns mean)"
         digest = write_file(path, self.frame().to_csv())
-        about = dict(metrics=self.metrics, epochs=self.epochs, run=self.run, renormalised=self.renormalised, kinks=self.kinks, csv=digest)
+        about = dict(metrics=self.metrics, epochs=self.epochs, run=self.run, renormalised=self.renormalised, kinks=self.kinks, draws=self.draws, csv=digest)
         write_file(f'{path}.json', json.dumps({**about, 'sha256': record_hash(about)}, indent=1))
 
     @classmethod
@@ -187,10 +190,11 @@ class Scores:
             about = json.loads(read_file(f'{path}.json'))
             if about.pop('sha256') != record_hash(about): raise ValueError('truncated or changed')
             if not all(isinstance(m['value'], float) and m['higher_is_better'] in (True, False, None) and isinstance(m['unit'], str) for m in about['metrics'].values()): raise ValueError('its metrics')
-            if not (type(about['epochs']) in (int, type(None)) and isinstance(about['run'], str) and isinstance(about['renormalised'], bool) and type(about['kinks']) in (int, float, type(None))): raise ValueError('what was traced')
+            if not (type(about['epochs']) in (int, type(None)) and isinstance(about['run'], str) and isinstance(about['renormalised'], bool) and type(about['kinks']) in (int, float, type(None)) and type(about['draws']) is int): raise ValueError('what was traced')
             rows = list(csv.DictReader(io.StringIO(read_file(path, about['csv']).decode())))
-            values = torch.tensor([[float(r[k]) for k in about['metrics']] for r in rows], dtype=torch.float64)
-            scores = cls(values, about['metrics'], torch.tensor([r['traced'] == 'True' for r in rows]), about['epochs'], about['run'], about['renormalised'], about['kinks'], data)
+            read = lambda sign: torch.tensor([[float(r[f'{sign}{k}']) for k in about['metrics']] for r in rows], dtype=torch.float64)
+            traced = torch.tensor([r['traced'] == 'True' for r in rows])
+            scores = cls(read(''), about['metrics'], traced, about['epochs'], about['run'], about['renormalised'], about['kinks'], about['draws'], read('± ') if about['draws'] > 1 else None, data)
         except RunError: raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, csv.Error) as e: raise RunError(f'{path}.json is damaged ({str(e)[:80]}). Score the run again.') from e
         if data is not None and len(data) != len(rows): raise RunError(f'{path} scores {len(rows)} instances, the data have {len(data)}. Score the run again.')
@@ -222,7 +226,7 @@ def influence(
 def scores_of(run: Run, metrics: dict, values: list[float], scores: torch.Tensor, traced: torch.Tensor, epochs: int, renormalise: bool = False, kinks: float | None = None) -> Scores:
     "`Scores` of a run over its last epochs, with what is known of the metrics"
     about = {k: dict(value=v, higher_is_better=getattr(m, 'higher_is_better', None), unit=getattr(m, 'unit', '')) for (k, m), v in zip(metrics.items(), values)}
-    return Scores(scores.cpu(), about, traced.cpu(), epochs, fingerprint_state(run.state()), renormalise, kinks, run.data)
+    return Scores(scores.cpu(), about, traced.cpu(), epochs, fingerprint_state(run.state()), renormalise, kinks, data=run.data)
 
 def named(metrics: Callable | dict | Sequence) -> dict:
     "Metrics by name; raises `ValueError` unless there are some, callable, with names of their own"

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['Plan', 'Batches', 'describe', 'settings_of', 'fingerprint_all', 'fingerprint_state', 'check_same', 'finite',
-           'advance', 'locate_divergence', 'Run', 'Cost', 'warn_drift', 'train', 'losses', 'check_labels', 'check_fit']
+           'advance', 'locate_divergence', 'Run', 'Cost', 'warn_drift', 'train', 'extend', 'losses', 'check_labels',
+           'check_fit']
 
-# %% ../nbs/15_run.ipynb #6db3223d
+# %% ../nbs/15_run.ipynb #a4cd5d30
 import hashlib, re, time, warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,19 +23,24 @@ from .losses import Losses
 from .log import FORMAT, Directory, Memory, flatten, record_hash
 from .schedule import Binomial, Every, Schedule, cost, rewind
 
-# %% ../nbs/15_run.ipynb #02ca1ad5
+# %% ../nbs/15_run.ipynb #8a5e21ab
 @dataclass(frozen=True)
 class Plan:
     "Batches and latents of a run, as functions of the step"
     n: int  # training instances
     bs: int  # batch size, also the number of latents |Z|
     seed: int
+    turn: tuple[int, int] | None = None  # an epoch, and the seed of batches and latents from there on
 
     def __post_init__(self):
         for field in ('n', 'bs', 'seed'): object.__setattr__(self, field, whole(getattr(self, field), field))
         if not 0 <= self.seed < 2**63: raise ValueError(f'a seed is a whole number from 0 to 2**63 - 1, not {self.seed}.')
         if not 1 <= self.bs <= self.n:
             raise ValueError(f'a batch of {self.bs} cannot be drawn from {self.n} instances: choose bs from 1 to {self.n}.')
+
+    def seed_of(self, epoch: int) -> int:
+        "The seed of an epoch's batches and latents"
+        return self.turn[1] if self.turn and epoch >= self.turn[0] else self.seed
 
     @property
     def steps(self) -> int:
@@ -48,8 +54,9 @@ class Batches:
         self.epoch, self.order = -1, None  # the last that was asked for
 
     def __getitem__(self, t: int) -> Batch:
-        (n, bs, seed), gan, like = (self.plan.n, self.plan.bs, self.plan.seed), self.gan, (self.data.dtype, self.data.device)
+        n, bs, gan, like = self.plan.n, self.plan.bs, self.gan, (self.data.dtype, self.data.device)
         epoch, i = divmod(t, self.plan.steps)
+        seed = self.plan.seed_of(epoch)
         if epoch != self.epoch: self.epoch, self.order = epoch, permutation(n, seed, 'batches', epoch).to(self.data.device)
         idx = self.order[i * bs:(i + 1) * bs]
         z = gan.latents(bs if gan.shared_latents else 2 * bs, seed, 'latents', t, *like)
@@ -57,7 +64,7 @@ class Batches:
         u = uniform((bs + len(z), gan.augment.numbers), seed, 'augment', t, *like) if gan.augment else None
         return Batch(t, idx, self.data[idx], z, mix, None if self.labels is None else self.labels[idx], u)
 
-# %% ../nbs/15_run.ipynb #dc7433fd
+# %% ../nbs/15_run.ipynb #1607627c
 def describe(gan: GAN) -> dict:
     "A GAN in JSON-able words; of a function of yours, only its name"
     return {f: v if isinstance(v := getattr(gan, f), (int, float, bool)) else _words(v) for f in gan.__dataclass_fields__}
@@ -89,7 +96,7 @@ def check_same(path, stored: dict, given: dict, what: dict):
     if k == 'constants': raise RunError(f'{path} holds another run: its frozen parameters, buffers or labels are not these, or other layers were in training mode. Pass the networks as they were{what}.')
     raise RunError(f'{path} holds another run: {k} is {str(stored.get(k))[:60]!r} there and {str(given[k])[:60]!r} here. Pass the same {k}{what}.')
 
-# %% ../nbs/15_run.ipynb #a469c6c5
+# %% ../nbs/15_run.ipynb #955e2d62
 def finite(tree) -> bool:
     "Are all tensors of a tree finite?"
     return all(torch.isfinite(v.sum()) for v in flatten(tree).values())
@@ -116,7 +123,7 @@ def locate_divergence(gan: GAN, state: State, batches: Iterable[Batch], weigh: C
             if not all(map(finite, part)): raise Diverged(f"training diverged at step {b.t}: the {who}'s parameters are no longer finite. Lower its learning rate, or look at instances {b.idx[:5].tolist()}… of that batch.")
     raise Diverged('training diverged, and did not when the steps were repeated: this machine does not compute the same twice.')
 
-# %% ../nbs/15_run.ipynb #483454d1
+# %% ../nbs/15_run.ipynb #a221558c
 class Run:
     "A trained GAN with its trajectory"
     def __init__(self, gan: GAN, data: torch.Tensor, plan: Plan, store: Memory | Directory, labels: torch.Tensor | None = None):
@@ -275,7 +282,7 @@ def warn_drift(replayed: State, logged: State, what: str):
     worst = max(a, key=lambda k: (a[k] - b[k]).abs().max().item())
     warnings.warn(f'{what} ends {(a[worst] - b[worst]).abs().max().item():.1e} from the logged state (in {worst}): this machine, or its number of threads, computes otherwise than at training. Results are those of the repeated steps.', stacklevel=3)
 
-# %% ../nbs/15_run.ipynb #58055b6c
+# %% ../nbs/15_run.ipynb #d08a5d40
 def train(
     gan: GAN,
     data,  # training instances: a tensor `(n, ...)`, or anything `as_tensor` takes
@@ -307,11 +314,11 @@ def train(
     check_same(path, {**store.record['settings'], 'start': store.record['start']},
                {**settings, 'start': fingerprint_state(state)}, ', or train into another folder')
     run = Run(gan, data, plan, store, labels)
-    if run.epochs < epochs: _train(run, epochs, metric, log or Every(plan.steps))
+    if run.epochs < epochs: extend(run, epochs, metric, log or Every(plan.steps))
     elif run.epochs > epochs: raise RunError(f'{path} already holds {run.epochs} epochs, more than the {epochs} asked for: ask for {run.epochs}, or train into another folder.')
     return run
 
-def _train(run: 'Run', epochs: int, metric, log: Schedule):
+def extend(run: 'Run', epochs: int, metric, log: Schedule):
     "Continue a run to `epochs`; every finished epoch is safe"
     state, store, n, shown, fresh = run.state(), run.store, run.plan.steps, {}, {}
     passing = {run.steps} if store.record['passing'] else set()  # kept only because it was the last
