@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['CHANGES', 'brightness', 'saturation', 'contrast', 'translation', 'cutout', 'Augment']
 
-# %% ../nbs/09_augment.ipynb #714930f1
+# %% ../nbs/09_augment.ipynb #f46fa147
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-# %% ../nbs/09_augment.ipynb #bbbc326d
+# %% ../nbs/09_augment.ipynb #068f8bc9
 def brightness(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     "Add -½ to ½"
     return x + (u[:, 0] - .5).view(-1, 1, 1, 1)
@@ -44,7 +44,7 @@ def cutout(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
 
 CHANGES = dict(brightness=(brightness, 1), saturation=(saturation, 1), contrast=(contrast, 1), translation=(translation, 2), cutout=(cutout, 2))  # each with the numbers it takes
 
-# %% ../nbs/09_augment.ipynb #f849b1dc
+# %% ../nbs/09_augment.ipynb #e789e3ed
 @dataclass(frozen=True)
 class Augment:
     "Differentiable augmentation: some of `CHANGES`, in order; for `GAN(augment=…)`"

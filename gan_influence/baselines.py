@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['isolation_forest', 'chance', 'selections']
 
-# %% ../nbs/20_baselines.ipynb #60695176
+# %% ../nbs/20_baselines.ipynb #4f6f797d
 from collections.abc import Callable
 
 import torch
@@ -14,7 +14,7 @@ from .core import permutation
 from .influence import Scores
 from .metrics import in_chunks
 
-# %% ../nbs/20_baselines.ipynb #20711f26
+# %% ../nbs/20_baselines.ipynb #8cd77e07
 def isolation_forest(
     data: torch.Tensor,  # training instances `(n, ...)`
     features: Callable | None = None,  # instances → `(B, d)`; default: the instances themselves, flattened
@@ -37,4 +37,5 @@ def selections(
     **others: torch.Tensor,  # orders of removal by name, e.g. `random=chance(n)`
 ) -> dict:  # name → order of removal
     "Orders of removal by influence on every metric of `scores` whose direction is known, and `others`, for `cleanse`"
+    if not scores.directed: scores.harm(scores.names[0])  # says what is missing
     return {f'influence on {k}': scores.ranking(k) for k in scores.directed} | {k.replace('_', ' '): o for k, o in others.items()}

@@ -6,7 +6,7 @@
 __all__ = ['SWITCHED', 'batch_norms', 'running_averages', 'statistics', 'normalise', 'recorded', 'NormCall', 'check_rows',
            'call_in_training', 'call_in_evaluation', 'moved']
 
-# %% ../nbs/10_batch_norm.ipynb #fb33d938
+# %% ../nbs/10_batch_norm.ipynb #9ac6e186
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from .twice import call
 
-# %% ../nbs/10_batch_norm.ipynb #59aea00f
+# %% ../nbs/10_batch_norm.ipynb #3fdf019f
 def batch_norms(net: nn.Module) -> dict[str, nn.Module]:
     "The batch norms of a network that take statistics of their batch, by name; raises `ValueError` for one whose averages cannot be replayed"
     norms = {name: m for name, m in net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)}
@@ -39,7 +39,7 @@ def _in(layer: str, name: str) -> str:
     "The name of a layer's tensor in the network"
     return f'{layer}.{name}' if layer else name
 
-# %% ../nbs/10_batch_norm.ipynb #393f73fe
+# %% ../nbs/10_batch_norm.ipynb #06499311
 def statistics(
     x: torch.Tensor,  # `(B, C, ...)`
     w: torch.Tensor,  # `(B,)`
@@ -63,7 +63,7 @@ def _wide(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     "Channels `(C,)`, to meet instances `(B, C, ...)`"
     return t.view(-1, *[1] * (x.dim() - 2))
 
-# %% ../nbs/10_batch_norm.ipynb #3cbab1bc
+# %% ../nbs/10_batch_norm.ipynb #6cdcdfce
 _listener = ContextVar('who is told what the batch norms of a pass read', default=None)
 
 @contextmanager

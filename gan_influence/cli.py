@@ -138,13 +138,13 @@ def cleanse_run(path: Path, run: Run, data: Data, scores: Scores, sizes: list) -
 def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
     "Leave instances out one at a time, in every draw that was scored, and compare with their scores"
     if instances < 3: raise ValueError(f'{instances} instances are too few to compare: leave out 3 or more.')
-    idx = scores.traced.nonzero().flatten()[:instances]
+    idx, predicted = scores.traced.nonzero().flatten()[:instances], scores[name]
     metric = metrics_for(path, run.gan, data, 'valid', [name])
     true = sum(leave_one_out(redrawn(run, scores.epochs, i), metric, idx, scores.epochs)[:, 0] for i in range(scores.draws)) / scores.draws
-    write_file(path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=scores[name][idx], true=true)).to_csv(index=False))
-    write_file(path/'check.png', png(plot_agreement(scores[name][idx], true, f'change of {name} when an instance is left out')))
-    found = agreement(scores[name][idx], true)
-    return {'tau': found.pop('tau'), '±': float(bootstrapped(stats.kendalltau, scores[name][idx], true).standard_error), **found}
+    write_file(path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=predicted[idx], true=true)).to_csv(index=False))
+    write_file(path/'check.png', png(plot_agreement(predicted[idx], true, f'change of {name} when an instance is left out')))
+    found = agreement(predicted[idx], true)
+    return {'tau': found.pop('tau'), '±': float(bootstrapped(stats.kendalltau, predicted[idx], true).standard_error), **found}
 
 def load_trust(path: Path, run: Run) -> tuple[str, float | None, Trust] | None:
     "A metric, the width of kinks, and what `trust` left about them and this state of the run; None if there is nothing"
@@ -156,11 +156,11 @@ def load_trust(path: Path, run: Run) -> tuple[str, float | None, Trust] | None:
     except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 
 def recommended(path: Path, run: Run, kinks: float | None) -> int | None:
-    "How many epochs `trust` recommended to trace in this way, which is said; None if it did not"
+    "How many epochs `trust` recommended to trace in this way, which is said; 1 if it warned of all; None if it did not look"
     metric, looked_with, doubt = load_trust(path, run) or (None, None, None)
-    if doubt is None or doubt.epochs is None or looked_with != kinks: return None
-    print(f'epochs: {doubt.epochs}, as `trust` recommended for {metric}')
-    return doubt.epochs
+    if doubt is None or looked_with != kinks: return None
+    print(f'epochs: {doubt.epochs}, as `trust` recommended for {metric}' if doubt.epochs else f'epochs: 1. `trust` on {metric}: {doubt.reason}')
+    return doubt.epochs or 1
 
 def load_check(path: Path) -> pd.DataFrame | None:
     "What `check` left"
@@ -272,7 +272,9 @@ def recipe_of(a: argparse.Namespace) -> tuple[dict, int, int]:
         p['recipe']['data']['seed'], p['recipe']['nets']['seed'] = a.data_seed, a.seed
         return p['recipe'], p['epochs'], p['bs']
     data = dict(data=a.data, seed=a.data_seed) if a.data in LOADERS else dict(file=str(Path(a.data).resolve()), seed=a.data_seed)
-    images = a.data != '2d-normal' if a.data in LOADERS else as_tensor(a.data).dim() == 4
+    axes = (2 if a.data == '2d-normal' else 4) if a.data in LOADERS else as_tensor(a.data).dim()
+    if axes not in (2, 4): raise ValueError(f'{a.data} has {axes} axes: instances are points `(n, d)` or images `(n, channels, height, width)`.')
+    images = axes == 4
     nets = dict(name=a.nets or ('DCGAN' if images else 'FCGAN'), seed=a.seed) | (dict(act=a.act) if a.act else {})
     nets |= dict(z_dim=32, width=a.width) if nets['name'] == 'DCGAN' else dict(z_dim=10)
     opt = lambda lr: dict(name=a.opt, lr=lr)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LARGEST', 'Compiled']
 
-# %% ../nbs/11_compiled.ipynb #7abffaf9
+# %% ../nbs/11_compiled.ipynb #78ae194f
 import logging, time, warnings
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .core import say
 
-# %% ../nbs/11_compiled.ipynb #99c05d20
+# %% ../nbs/11_compiled.ipynb #e198c93b
 LARGEST = 3000  # operations of a graph that is worth compiling
 
 class Compiled:

@@ -8,11 +8,12 @@ __all__ = ['stream', 'normal', 'uniform', 'permutation', 'RunError', 'Diverged',
 
 # %% ../nbs/00_core.ipynb #09285743
 import hashlib, operator, os, secrets, stat, sys, zlib
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 # %% ../nbs/00_core.ipynb #5caab126
@@ -109,10 +110,12 @@ os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it w
 
 @contextmanager
 def exact(device: torch.device):
-    "Deterministic kernels and full float32 within the block, the caller's settings after it"
-    if device.type != 'cuda':
-        yield
-        return
+    "Deterministic kernels, full float32, and attention that can be differentiated twice within the block; the caller's settings after it"
+    with sdpa_kernel(SDPBackend.MATH), _on_gpu() if device.type == 'cuda' else nullcontext(): yield
+
+@contextmanager
+def _on_gpu():
+    "What is to be set on a GPU"
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cuda.matmul.allow_tf32
     try:
         torch.use_deterministic_algorithms(True, warn_only=True)

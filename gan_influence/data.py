@@ -75,7 +75,7 @@ def split(
     "Deal the instances of `source` into train, valid and test, in an order fixed by `seed`"
     x = as_tensor(source)
     if labels is not None and len(labels) != len(x): raise ValueError(f'{len(labels)} labels do not fit {len(x)} instances.')
-    counts = [int(s * len(x)) if isinstance(s, float) else s for s in sizes]
+    counts = [int(s * len(x) + 1e-6) if isinstance(s, float) else s for s in sizes]
     if min(counts) < 1 or sum(counts) > len(x):
         raise ValueError(f'sizes {tuple(sizes)} do not fit {len(x)} instances: they must be positive and add up to no more.')
     parts = dict(zip(('train', 'valid', 'test'), permutation(len(x), seed, 'split').split(counts + [len(x) - sum(counts)])))

@@ -37,11 +37,12 @@ def redrawn(
     first, draw = run.first_epoch(epochs), whole(draw, 'draw')
     if not draw: return run
     if draw < 0: raise ValueError(f'draws are numbered from 0, the run itself, not {draw}.')
-    turn = first, int(stream(run.plan.seed, 'redrawn', draw).integers(2**63))
+    turn = first, int(stream(run.plan.seed_of(run.epochs - 1), 'redrawn', draw).integers(2**63))
+    turns = *(t for t in run.plan.turns if t[0] < first), turn
     states = {k: v for k, v in run.store.record['states'].items() if int(k) <= first * run.plan.steps}
     store = Branch(run.store)
-    store.commit({**run.store.record, 'epochs': first, 'states': states, 'passing': False, 'history': run.history[:first], 'turn': turn})
-    other = Run(run.gan, run.data, replace(run.plan, turn=turn), store, run.labels)
+    store.commit({**run.store.record, 'epochs': first, 'states': states, 'passing': False, 'history': run.history[:first], 'turns': turns})
+    other = Run(run.gan, run.data, replace(run.plan, turns=turns), store, run.labels)
     extend(other, run.epochs, None, Every(run.plan.steps))
     return other
 

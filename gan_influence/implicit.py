@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Field', 'NotConverged', 'Neumann', 'GMRES', 'influence_implicit']
 
-# %% ../nbs/19_implicit.ipynb #2013bc19
+# %% ../nbs/19_implicit.ipynb #74472ade
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from .optim import AdamW
 from .losses import Losses
 from .run import check_labels, fingerprint_state
 
-# %% ../nbs/19_implicit.ipynb #e7ea8525
+# %% ../nbs/19_implicit.ipynb #14ca37dc
 class Field:
     "Both players' gradients on all the data, as a function of one flat vector of parameters"
     def __init__(
@@ -92,7 +92,7 @@ def _inner(opt):
     "The optimiser within wrappers such as `Clipped`"
     return _inner(opt.opt) if hasattr(opt, 'opt') else opt
 
-# %% ../nbs/19_implicit.ipynb #5cfcf27c
+# %% ../nbs/19_implicit.ipynb #d99e28d9
 class NotConverged(ArithmeticError):
     "A linear system was not solved to the tolerance that was asked for"
 
@@ -124,7 +124,7 @@ class GMRES:
         restart = min(self.restart, len(b))
         return gmres(operator, b, rtol=tol / 2, atol=0., restart=restart, maxiter=-(-self.iterations // restart), callback=lambda _: tick(), callback_type='pr_norm')[0]
 
-# %% ../nbs/19_implicit.ipynb #140cd524
+# %% ../nbs/19_implicit.ipynb #bd64bb3a
 def influence_implicit(
     model: Model,  # the last state, e.g. `run.model`
     data,  # the training instances, e.g. `run.data`

@@ -44,7 +44,7 @@ def _pull(gan: GAN, feedback: bool, kinks: float | None, adjoints: list[State], 
     "`backtrack`, told whether the generator moves, with `gradients` as in `GAN.move`"
     s = map_tensors(lambda p: p.detach().requires_grad_(), s)
     w = w.detach().requires_grad_()
-    linear = not gan.alternating and all(getattr(opt, 'linear', False) for opt in (gan.opt_g, gan.opt_d)) and not any(map(is_parametrized, (*gan.G.modules(), *gan.D.modules())))
+    linear = not gan.alternating and all(vars(type(opt)).get('linear') for opt in (gan.opt_g, gan.opt_d)) and not any(map(is_parametrized, (*gan.G.modules(), *gan.D.modules())))
     with torch.enable_grad(), curved(kinks), nullcontext() if gan.penalty else twice(values=not linear): after = list(flatten(gan.move(s, w, b, moves, gradients, feedback)).values())
     *pulled, share = _products(after, [*flatten(s).values(), w], [list(flatten(u).values()) for u in adjoints], len(adjoints) > 2 and gan.gains_together(w.device))
     return [_like(s, u) for u in zip(*pulled)], -share
@@ -190,7 +190,7 @@ class Scores:
             about = json.loads(read_file(f'{path}.json'))
             if about.pop('sha256') != record_hash(about): raise ValueError('truncated or changed')
             if not all(isinstance(m['value'], float) and m['higher_is_better'] in (True, False, None) and isinstance(m['unit'], str) for m in about['metrics'].values()): raise ValueError('its metrics')
-            if not (type(about['epochs']) in (int, type(None)) and isinstance(about['run'], str) and isinstance(about['renormalised'], bool) and type(about['kinks']) in (int, float, type(None)) and type(about['draws']) is int): raise ValueError('what was traced')
+            if not (type(about['epochs']) in (int, type(None)) and isinstance(about['run'], str) and isinstance(about['renormalised'], bool) and type(about['kinks']) in (int, float, type(None)) and type(about.setdefault('draws', 1)) is int): raise ValueError('what was traced')
             rows = list(csv.DictReader(io.StringIO(read_file(path, about['csv']).decode())))
             read = lambda sign: torch.tensor([[float(r[f'{sign}{k}']) for k in about['metrics']] for r in rows], dtype=torch.float64)
             traced = torch.tensor([r['traced'] == 'True' for r in rows])

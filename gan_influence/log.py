@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'SAVE_EVERY', 'map_tensors', 'flatten', 'unflatten', 'save_state', 'load_state', 'record_hash',
            'check_record', 'Memory', 'Directory', 'Unfinished']
 
-# %% ../nbs/13_log.ipynb #d7c9634e
+# %% ../nbs/13_log.ipynb #460240b8
 import hashlib, json, shutil, time, warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +18,7 @@ import torch
 from .core import RunError, read_file, write_file
 from .gan import State
 
-# %% ../nbs/13_log.ipynb #7a87d39e
+# %% ../nbs/13_log.ipynb #1a8cbf7b
 def map_tensors(f: Callable, tree):
     "Apply `f` to every tensor of a tree"
     if torch.is_tensor(tree): return f(tree)
@@ -41,7 +41,7 @@ def unflatten(flat: dict, like):
     if shapes(flat) != shapes(flatten(like)): raise RunError("a stored state does not fit these networks and optimisers: pass the GAN the run was trained with.")
     return build(like, '')
 
-# %% ../nbs/13_log.ipynb #2a8701bf
+# %% ../nbs/13_log.ipynb #0dd594cb
 def save_state(path: Path, state: State) -> str:
     "Write a state to a safetensors file; returns its checksum"
     return write_file(path, safetensors.torch.save({k: v.detach().contiguous().cpu() for k, v in flatten(state).items()}))
@@ -53,7 +53,7 @@ def load_state(path: Path, sha256: str, like: State) -> State:
     try: return unflatten(safetensors.torch.load(content), like)
     except safetensors.SafetensorError as e: raise RunError(f'{path} is no safetensors file ({e}). Restore it, or train the run again.') from e
 
-# %% ../nbs/13_log.ipynb #a2fbc16a
+# %% ../nbs/13_log.ipynb #6b071c05
 FORMAT = 3  # of the run directory
 
 def record_hash(record: dict) -> str:
@@ -78,7 +78,7 @@ def check_record(record):
     history = record.get('history')
     need(isinstance(history, list) and len(history) == epochs and all(isinstance(h, dict) and all(isinstance(v, float) for v in h.values()) for h in history), 'its history')
 
-# %% ../nbs/13_log.ipynb #f9311467
+# %% ../nbs/13_log.ipynb #49a9e2bf
 class Memory:
     "Keeps a run in memory"
     path = None
@@ -141,7 +141,7 @@ class Directory:
         "The state before `step`, in the structure of `like`; raises `RunError` if the file is not what was written"
         return load_state(self.file(step), self.record['states'][str(step)], like)
 
-# %% ../nbs/13_log.ipynb #4eeeffbe
+# %% ../nbs/13_log.ipynb #7e3af5e0
 SAVE_EVERY = 30.  # seconds between two writes of unfinished work
 
 class Unfinished:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'Loss', 'Losses', 'input_gradients', 'R1', 'R2', 'WGANGP']
 
-# %% ../nbs/08_losses.ipynb #719fbf4b
+# %% ../nbs/08_losses.ipynb #0eccc3f2
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from .optim import safe_sqrt
 
-# %% ../nbs/08_losses.ipynb #c0953c0c
+# %% ../nbs/08_losses.ipynb #c7269d89
 class Loss(NamedTuple):
     "What a logit costs, elementwise"
     real: Callable  # a real instance, to the discriminator
@@ -51,7 +51,7 @@ class Losses(NamedTuple):
         "As `Loss.generator`"
         return self.g(fake, *labels)
 
-# %% ../nbs/08_losses.ipynb #a960187b
+# %% ../nbs/08_losses.ipynb #ec236248
 def input_gradients(judge: Callable, x: torch.Tensor) -> torch.Tensor:
     "The gradient of every instance's logit in the instance, `(B, size of an instance)`; differentiable"
     logits, pull = torch.func.vjp(judge, x)

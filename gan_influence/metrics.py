@@ -159,7 +159,9 @@ class DiscriminatorLoss:
     higher_is_better: bool = False
     unit: str = 'loss'
 
-    def __post_init__(self): object.__setattr__(self, '_latents', own_latents(self.reference))
+    def __post_init__(self):
+        if (self.labels is None) != (self.gan.labels is None): raise ValueError("the discriminator's loss of a conditional GAN needs the labels of the real instances, and that of another none: DiscriminatorLoss(…, labels=…).")
+        object.__setattr__(self, '_latents', own_latents(self.reference))
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:
         loss, z = self.gan.loss_fn, G.latents(len(self.reference), self.seed, self._latents)

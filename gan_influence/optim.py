@@ -31,8 +31,11 @@ class Linear:
         return self.end + (self.lr - self.end) * (left.clamp(min=0) if torch.is_tensor(left) else max(0., left))
 
 def rate(lr: float | Callable, t: int) -> float:
-    "The learning rate at step `t`"
-    return lr(t) if callable(lr) else lr
+    "The learning rate at step `t`; raises `ValueError` where a compiled step would not see it change"
+    if not callable(lr): return lr
+    now = lr(t)
+    if torch.is_tensor(t) and not torch.is_tensor(now): raise ValueError('a schedule that does not compute with the step, but looks a rate up, cannot be compiled')
+    return now
 
 # %% ../nbs/05_optim.ipynb #49ea0e60
 Params = dict[str, torch.Tensor]  # a network's parameters by name

@@ -7,6 +7,7 @@ __all__ = ['MOST', 'ROOM', 'CACHED', 'renormalised', 'retrain', 'weigher', 'coun
            'retrain_many', 'together']
 
 # %% ../nbs/16_retrain.ipynb #d4a7d0e9
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -81,6 +82,7 @@ def leaving_out(
     weight: float = 0.,  # what is left of them
 ) -> torch.Tensor:  # `(M, n)`
     "A row of weights per set of instances to leave out"
+    if not len(sets): raise ValueError('there is nothing to leave out: pass one instance or set of instances, or more.')
     return run.weights().repeat(len(sets), 1).scatter_(1, as_indices(run, sets).view(len(sets), -1), weight)
 
 def retrain_many(
@@ -111,28 +113,36 @@ class _Written(TorchDispatchMode):
 def together(run: Run) -> int:
     "How many counterfactuals are trained together: one where nothing is gained, `CACHED` compiled for the CPU; else as many as `ROOM` allows, `MOST` at most"
     if not run.gan.gains_together(run.data.device): return 1
-    if run.gan.compiled and not run.data.is_cuda: return CACHED
     b = run.batches[0]
-    with exact(run.data.device), _Written() as written: run.gan.move(run.gan.start(run.data.device), run.data.new_ones(len(b.idx)), b, True)
-    return max(1, min(MOST, ROOM // written.total))
+    try:
+        with exact(run.data.device), _Written() as written: run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, len(b.idx)))
+    except RuntimeError as e:
+        warnings.warn(f'counterfactuals are trained one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}', stacklevel=2)
+        return 1
+    if run.gan.compiled and not run.data.is_cuda: return CACHED
+    return max(1, min(MOST, 2 * ROOM // written.total))
+
+def _stacked(state: State, m: int) -> State:
+    "`m` copies of a state"
+    return map_tensors(lambda p: p.repeat(m, *[1] * p.dim()), state)
 
 def _retrain_chunks(run: Run, chunks: Sequence[torch.Tensor], first: int, renormalise: bool) -> Iterator[Model]:
     "Train each chunk of counterfactuals from step `first` on, as one; a finished one is kept until all are"
-    works = [Unfinished(run.path, 'retrain-many', run.key, fingerprint(w), first, renormalise) for w in chunks]
+    size = len(chunks[0]) if run.gan.compiled else 0  # a compiled step is of one shape: a last, smaller chunk is filled up
+    full = [torch.cat([w, w[-1:].expand(size - len(w), -1)]) if len(w) < size else w for w in chunks]
+    works = [Unfinished(run.path, 'retrain-many', run.key, fingerprint(w), first, renormalise) for w in full]
     with Progress(len(chunks) * (run.steps - first), 'retrain many', leave=False) as bar:
-        for w, work in zip(chunks, works):
-            more = len(chunks[0]) - len(w) if run.gan.compiled else 0  # a compiled step is of one shape: a last, smaller chunk is filled up
-            state = _advance_many(run, torch.cat([w, w[-1:].expand(more, -1)]), first, renormalise, work, bar)
-            yield from (Model(run.gan, map_tensors(lambda p: p[i], state)) for i in range(len(w)))
+        for chunk, w, work in zip(chunks, full, works):
+            state = _advance_many(run, w, first, renormalise, work, bar)
+            yield from (Model(run.gan, map_tensors(lambda p: p[i], state)) for i in range(len(chunk)))
     for work in works: work.done()
 
 def _advance_many(run: Run, w: torch.Tensor, first: int, renormalise: bool, work: Unfinished, bar: Progress) -> State:
     "The final states of the counterfactuals with weights `w`, `(M, n)`, stacked"
     one = lambda s, b, w: map_tensors(lambda p: p[None], run.gan.step(map_tensors(lambda p: p[0], s), b, w[0]))
     step = one if len(w) == 1 else run.gan.steps
-    stacked = lambda state: map_tensors(lambda p: p.repeat(len(w), *[1] * p.dim()), state)
     begun = work.load()
-    state, done = (unflatten(begun[0], stacked(run.gan.start())), begun[1]['step']) if begun else (stacked(run.at(first)), first)
+    state, done = (unflatten(begun[0], _stacked(run.gan.start(), len(w))), begun[1]['step']) if begun else (_stacked(run.at(first), len(w)), first)
     bar.update(done - first)
     with exact(run.data.device):
         for t in range(done, run.steps):

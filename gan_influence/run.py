@@ -30,7 +30,7 @@ class Plan:
     n: int  # training instances
     bs: int  # batch size, also the number of latents |Z|
     seed: int
-    turn: tuple[int, int] | None = None  # an epoch, and the seed of batches and latents from there on
+    turns: tuple[tuple[int, int], ...] = ()  # epochs, in order, and the seed of batches and latents from each of them on
 
     def __post_init__(self):
         for field in ('n', 'bs', 'seed'): object.__setattr__(self, field, whole(getattr(self, field), field))
@@ -40,7 +40,7 @@ class Plan:
 
     def seed_of(self, epoch: int) -> int:
         "The seed of an epoch's batches and latents"
-        return self.turn[1] if self.turn and epoch >= self.turn[0] else self.seed
+        return next((seed for first, seed in reversed(self.turns) if epoch >= first), self.seed)
 
     @property
     def steps(self) -> int:
@@ -48,7 +48,8 @@ class Plan:
         return self.n // self.bs
 
 class Batches:
-    "The batches of a run, a sequence over its steps"
+    "The batches of a run, by step"
+    __iter__ = None  # there is no last
     def __init__(self, plan: Plan, data: torch.Tensor, gan: GAN, labels: torch.Tensor | None = None):
         self.plan, self.data, self.gan, self.labels = plan, data, gan, labels
         self.epoch, self.order = -1, None  # the last that was asked for
@@ -138,7 +139,7 @@ class Run:
         s = store.record['settings']
         data = data.to(device or data.device)
         gan, plan = gan.to(data.device), Plan(len(data), min(s['bs'], len(data)), s['seed'])
-        labels = None if labels is None else labels.to(data.device)
+        labels = None if labels is None else torch.as_tensor(labels).to(data.device)
         check_same(path, s, settings_of(gan, data, plan, labels), '')
         return cls(gan, data, plan, store, labels)
 
@@ -184,6 +185,7 @@ class Run:
 
     def at(self, step: int) -> State:
         "The state before `step`, repeated from the last that was kept before it"
+        if not 0 <= whole(step, 'step') <= self.steps: raise ValueError(f'the run has states before step 0 to {self.steps}, not {step}.')
         start = max(k for k in self.logged if k <= step)
         return self.forward(self.store.load(start, self.gan.start()), range(start, step))
 
@@ -195,6 +197,7 @@ class Run:
 
     def epoch(self, e: int) -> list[Batch]:
         "The batches of epoch `e`"
+        if not 0 <= whole(e, 'e') < self.epochs: raise ValueError(f'the run has epochs 0 to {self.epochs - 1}, not {e}.')
         return [self.batches[t] for t in range(e * self.plan.steps, (e + 1) * self.plan.steps)]
 
     def weights(self) -> torch.Tensor:
@@ -303,7 +306,7 @@ def train(
     data = data.to(device or data.device)
     gan, plan, epochs = gan.to(data.device), Plan(len(data), bs, seed), whole(epochs, 'epochs')
     if epochs < 1: raise ValueError(f'epochs is {epochs}: train for at least one.')
-    labels = None if labels is None else labels.to(data.device)
+    labels = None if labels is None else torch.as_tensor(labels).to(data.device)
     check_fit(gan, data, labels)
     settings, state = settings_of(gan, data, plan, labels), gan.start()
     if metric is not None: float(metric(*Model(gan, state).players))  # an error of the metric's comes now, not after an epoch

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Schedule', 'Every', 'Root', 'reach', 'repeats', 'Binomial', 'Shelf', 'rewind', 'cost']
 
-# %% ../nbs/14_schedule.ipynb #2a1cae4e
+# %% ../nbs/14_schedule.ipynb #86529ff1
 import math, tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from .core import whole
 from .gan import State
 from .log import load_state, map_tensors, save_state
 
-# %% ../nbs/14_schedule.ipynb #5aa4db2d
+# %% ../nbs/14_schedule.ipynb #eda6a3ed
 @dataclass(frozen=True)
 class Every:
     "Every `n`-th state, and within a stretch of `n` steps every state"
@@ -51,7 +51,7 @@ class Root:
         "As `Every.marks`"
         return self.of(steps).marks(steps)
 
-# %% ../nbs/14_schedule.ipynb #c0b61978
+# %% ../nbs/14_schedule.ipynb #66a42d4a
 def reach(slots: int, r: int) -> int:
     "β(slots, r): how many steps can be undone, none repeated more than `r` times"
     return math.comb(slots + r, slots)
@@ -89,7 +89,7 @@ class Binomial:
 
 Schedule = Every | Root | Binomial
 
-# %% ../nbs/14_schedule.ipynb #7f4de297
+# %% ../nbs/14_schedule.ipynb #c15edf1f
 class Shelf:
     "Holds states by number, in memory or in a folder"
     def __init__(self, folder: str | None = None): self.folder, self.held = folder, {}
@@ -137,7 +137,7 @@ def _rewind(forward, state, steps, schedule, shelf):
             state = forward(state, todo[:-1])
         yield state, todo[-1]
 
-# %% ../nbs/14_schedule.ipynb #e9e19d58
+# %% ../nbs/14_schedule.ipynb #6437203c
 @lru_cache
 def cost(
     schedule: Schedule,

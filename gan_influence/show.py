@@ -6,7 +6,7 @@
 __all__ = ['STYLE', 'contours', 'plot_points', 'image_grid', 'plot_samples', 'plot_cleansing', 'plot_agreement', 'plot_trust',
            'plot_flow', 'png', 'as_html', 'write_report', 'report']
 
-# %% ../nbs/26_show.ipynb #031b62ff
+# %% ../nbs/26_show.ipynb #0c060a8c
 import base64, html, io
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ from .influence import Scores
 from .run import Run
 from .trust import Trust
 
-# %% ../nbs/26_show.ipynb #6bb2cdeb
+# %% ../nbs/26_show.ipynb #c40bce63
 def contours(ax, points: torch.Tensor, color: str, label: str, extent: tuple):
     "Density of generated points as contour lines"
     xs, ys = (np.linspace(*e, 60) for e in extent)
@@ -54,7 +54,7 @@ def plot_points(
     ax.legend(fontsize=8, loc='upper left'); ax.set_title(f'Instances by harm to {name}')
     return fig
 
-# %% ../nbs/26_show.ipynb #288f0ec8
+# %% ../nbs/26_show.ipynb #39a15889
 def image_grid(
     images: torch.Tensor,  # `(n, C, H, W)` in [-1, 1]
     cols: int = 10, title: str = '',
@@ -84,7 +84,7 @@ def plot_samples(
         ax.axis('off'); ax.set_title(title, fontsize=10)
     return fig
 
-# %% ../nbs/26_show.ipynb #21ac1ad7
+# %% ../nbs/26_show.ipynb #38c0cacc
 @patch
 def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     "The `n` most harmful instances and, beside them, the `n` most helpful"
@@ -109,7 +109,7 @@ def plot(self: Scores, name: str | None = None) -> Figure:
     ax.axhline(0, color='grey', lw=.5); ax.set_xlabel('instances removed, most harmful first'); ax.set_ylabel('predicted gain,\nshare of all influence'); ax.legend(fontsize=8)
     return fig
 
-# %% ../nbs/26_show.ipynb #3cc58d16
+# %% ../nbs/26_show.ipynb #a9d128dd
 def plot_cleansing(
     table: pd.DataFrame,  # of `cleanse`; with a column `seed` if several are stacked
 ) -> Figure:
@@ -126,7 +126,7 @@ def plot_cleansing(
     axes[0, 0].legend(fontsize=7)
     return fig
 
-# %% ../nbs/26_show.ipynb #49a3b2fd
+# %% ../nbs/26_show.ipynb #247f4e46
 def plot_agreement(
     predicted: torch.Tensor, true: torch.Tensor,  # `(n,)` each
     title: str = 'change of the metric when an instance is left out',
@@ -141,7 +141,7 @@ def plot_agreement(
     ax.text(.03, .97, f"τ {a['tau']:.3f}\nslope {a['slope']:.3f}\nJaccard {a['jaccard']:.2f}\n(chance {a['jaccard_by_chance']:.2f})", transform=ax.transAxes, va='top', fontsize=8)
     return fig
 
-# %% ../nbs/26_show.ipynb #b71e78a0
+# %% ../nbs/26_show.ipynb #f9a888f7
 def plot_trust(report: Trust) -> Figure:
     "Agreement with true removals, and what takes it away, against the number of epochs traced"
     fig, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout='constrained', width_ratios=(1.4, 1.2, 1))
@@ -162,7 +162,7 @@ def plot_trust(report: Trust) -> Figure:
     for ax in (left, middle): ax.legend(fontsize=7)
     return fig
 
-# %% ../nbs/26_show.ipynb #857f8ddd
+# %% ../nbs/26_show.ipynb #89371bc2
 def plot_flow(
     seen: Flow,  # with both ways
     name: str | None = None,  # of a metric; default: the first
@@ -184,7 +184,7 @@ def plot_flow(
     right.locator_params(nbins=4); right.ticklabel_format(scilimits=(-2, 3)); right.set_xlabel('whole score'); right.set_ylabel('its open loop'); right.set_title(f'open loop {seen.shares()["open loop"][name]:.2f}, feedback {seen.shares().feedback[name]:.2f} of the whole', fontsize=9, pad=14)
     return fig
 
-# %% ../nbs/26_show.ipynb #6c9b8ab3
+# %% ../nbs/26_show.ipynb #fc9e0d42
 STYLE = """body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1,h2{line-height:1.2}img{max-width:100%}table{border-collapse:collapse;font-size:.85rem;margin:1rem 0}
 td,th{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}th{background:#f5f5f5}td:first-child,th:first-child{text-align:left}"""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd import Function
 from torch.func import functional_call
+from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 # %% ../nbs/06_twice.ipynb #c9437d67
@@ -261,7 +262,18 @@ def convolves(*nets: nn.Module) -> bool:
     "Is there a convolution in these networks?"
     return any(isinstance(m, nn.modules.conv._ConvNd) for net in nets for m in net.modules())
 
+class _WeightNorm(TorchFunctionMode):
+    "Within it, weight norm is written out: the second derivative of PyTorch's own kernel is wrong (2.14)"
+    def __torch_function__(self, layer, types, args=(), kwargs=None):
+        if layer is not torch._weight_norm: return layer(*args, **kwargs or {})
+        v, g, dim = (*args, 0)[:3]
+        return v * (g / torch.linalg.vector_norm(v, dim=[i for i in range(v.dim()) if i != dim], keepdim=True))
+
+def _reshaped(net: nn.Module) -> bool:
+    "May parameters be made of others, by a parametrization or before a layer is called?"
+    return any(is_parametrized(m) or m._forward_pre_hooks for m in net.modules())
+
 def call(net: nn.Module, params: dict, *inputs: torch.Tensor) -> torch.Tensor:
     "What `net` makes of a batch, with `params` in place of its own parameters"
-    with _Swap(params) if _on and convolves(net) else nullcontext():
+    with _Swap(params) if _on and convolves(net) else nullcontext(), _WeightNorm() if _reshaped(net) else nullcontext():
         return functional_call(net, params, inputs)

@@ -1,6 +1,7 @@
 "The backtracking step against two other implementations of it, and metrics at the size the papers use."
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -25,9 +26,14 @@ def close(a, b, eps=1e-10):
     for k, v in flatten(a).items(): torch.testing.assert_close(v, flatten(b)[k], rtol=eps, atol=eps * flatten(b)[k].abs().max().item() + 1e-14)
 
 
+class Bent(SGD):
+    "Not linear in the gradients, other than what it is made of"
+    def update(self, grads, memory, params, t): return super().update({k: g.tanh() for k, g in grads.items()}, memory, params, t)
+
+
 @pytest.mark.parametrize('alternating', [False, True])
 # Adam's eps keeps the comparison well conditioned: with 1e-3 a rounding of the parameters moves the adjoint by 1e-9
-@pytest.mark.parametrize('opt', [SGD, lambda lr: Adam(lr, (.5, .9), .1)])
+@pytest.mark.parametrize('opt', [SGD, lambda lr: Adam(lr, (.5, .9), .1), Bent])
 @pytest.mark.parametrize('nets', ['fc', 'dc'])
 def test_backtrack_is_the_vjp_by_torch_func(nets, opt, alternating):
     "Ours runs torch.autograd twice; torch.func's vjp of the functional step is another way to the same"
@@ -149,6 +155,32 @@ def test_a_frozen_layer_stays_and_the_scores_stay_exact():
     assert set(run.state().d) == {'2.weight', '4.weight'}
     assert torch.equal(run.model.modules()[0][2].weight, G[2].weight)
     scores, true = influence(run, metric)['ALL'], finite_differences(run, metric, range(12))[:, 0]
+    assert (scores - true).abs().max() < 1e-6 * true.abs().max()
+
+
+class Attention(nn.Module):
+    "Attention among the features of one instance"
+    def __init__(self, width):
+        super().__init__()
+        self.of = nn.Linear(1, 3 * width, dtype=torch.float64)
+
+    def forward(self, x):
+        q, k, v = self.of(x[..., None]).chunk(3, -1)
+        return F.scaled_dot_product_attention(q, k, v).mean(-1)
+
+
+@pytest.mark.parametrize('what', ['weight norm', 'old weight norm', 'attention'])
+def test_what_pytorch_differentiates_wrongly_or_not_at_all(what):
+    "Scores against finite differences of retraining"
+    G, D = FCGAN(width_g=8, width_d=8, act='silu')
+    with warnings.catch_warnings(action='ignore'):  # the old weight norm is deprecated
+        for net in (G, D) if 'weight norm' in what else ():
+            for i in (0, 2): net[i] = (nn.utils.weight_norm if what.startswith('old') else nn.utils.parametrizations.weight_norm)(net[i])
+    if what == 'attention': D = nn.Sequential(D[0], nn.Tanh(), Attention(4), nn.Linear(8, 1, dtype=torch.float64))
+    opt, data = Adam(.01, (.5, .9), 1e-3), torch.rand(12, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    run = train(GAN(G, D, z_dim=10, opt_g=opt, opt_d=opt), data, 2, 4)
+    metric = Metric(lambda G, D: G(G.latents(20, 0)).square().mean(), 'square', True)
+    scores, true = influence(run, metric)['square'], finite_differences(run, metric, range(12))[:, 0]
     assert (scores - true).abs().max() < 1e-6 * true.abs().max()
 
 
