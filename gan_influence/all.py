@@ -21,6 +21,6 @@ from gan_influence.baselines import *
 from gan_influence.cleanse import *
 from gan_influence.check import *
 from gan_influence.flow import *
-from gan_influence.trust import *
 from gan_influence.expected import *
+from gan_influence.trust import *
 from gan_influence.show import *

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from .core import exact, whole
+from .core import exact
 from .gan import State
 from .influence import Scores, gradient, named, scores_of, walk_back
 from .log import flatten
@@ -29,7 +29,7 @@ class Flow:
 
     def last(self, epochs: int) -> torch.Tensor:
         "The scores that a trace of the last so many epochs gives, `(n, M)`"
-        if not 1 <= whole(epochs, 'epochs') <= len(self.by_epoch): raise ValueError(f'{len(self.by_epoch)} epochs were traced, the last {epochs} were asked for.')
+        if not 1 <= epochs <= len(self.by_epoch): raise ValueError(f'{len(self.by_epoch)} epochs were traced, the last {epochs} were asked for.')
         return self.by_epoch[len(self.by_epoch) - epochs:].sum(0)
 
     def shares(self) -> pd.DataFrame:

@@ -149,7 +149,7 @@ def plot_trust(report: Trust) -> Figure:
     x, draws = report.table.index, report.table.dropna(axis=1)
     left.axhspan(report.target, 1, color='tab:green', alpha=.1, lw=0)
     left.errorbar(x, report.table.tau, report.table['±'], marker='o', ms=4, capsize=3, label='τ with true removals')
-    for name, label in (('draws', 'τ with other draws of the metric'), ('float32', 'τ with float64')):
+    for name, label in (('redrawn', 'τ with another training'), ('draws', 'τ with other draws of the metric'), ('float32', 'τ with float64')):
         if name in draws: left.plot(x, draws[name], 's--', ms=3, lw=1, label=label)
     if report.epochs: left.axvline(report.epochs, color='tab:green', lw=1)
     left.set_ylim(min(0, report.table.tau.min() - .1), 1.03); left.set_ylabel('agreement'); left.set_title('recommended: ' + ('none' if not report.epochs else f'{report.epochs} epochs' if report.epochs > 1 else 'one epoch'), fontsize=10)
