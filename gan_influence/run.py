@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .compiled import LONG
 from .core import Diverged, Progress, RunError, exact, fingerprint, permutation, say, uniform, whole
 from .data import as_tensor
 from .gan import GAN, Batch, Model, State, check_function
@@ -327,8 +328,9 @@ def extend(run: 'Run', epochs: int, metric, log: Schedule):
     passing = {run.steps} if store.record['passing'] else set()  # kept only because it was the last
     kept = {0, *log.marks(epochs * n), *run.logged} - (passing - set(log.marks(epochs * n)))
     store.forget_unfinished()
-    say(f'log: {len(kept) + 1:,} states, {(len(kept) + 1) * run.state_bytes / 2**20:,.1f} MiB')
-    with Progress(epochs * n, 'train') as bar, exact(run.data.device):
+    if not run.plan.turns: say(f'log: {len(kept) + 1:,} states, {(len(kept) + 1) * run.state_bytes / 2**20:,.1f} MiB')
+    if not run.gan.compiled and epochs * n - run.steps >= LONG and run.gan.gains_together(run.data.device): say('so many steps of small networks would be faster with GAN(…, compiled=True), in training and in tracing')
+    with Progress(epochs * n, 'train', leave=not run.plan.turns) as bar, exact(run.data.device):
         bar.update(run.steps)
         def after(t, state):
             if t in kept or t % n == 0: fresh[str(t)] = store.put(t, state)
