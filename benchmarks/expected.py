@@ -10,7 +10,8 @@ mean             … of the mean of all scores with the mean of all removals; an
 score, removal   … of one training's scores, and of one training's removals, with the mean removal of the draws of the other half
 scores, removals … of the means over half of the draws, with the mean removal of the other half
 gain_one, gain_expected   of the metric on test data when the most harmful tenth is removed, by one training's scores and by
-                 the mean of all, in as many draws that no score has seen; and the standard error of their difference
+                 the mean of all, in as many draws that no score has seen; and the standard error of their difference over these,
+                 given the two rankings: the luck of the one training that is ranked is not in it
 
 Writes results/expected.csv, a row per run, kind of trace and number of epochs; what is there is not done again.
 """

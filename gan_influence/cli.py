@@ -20,12 +20,12 @@ from scipy import stats
 from .baselines import chance, isolation_forest, selections
 from .check import agreement, bootstrapped, leave_one_out
 from .cleanse import cleanse
-from .core import RunError, read_file, write_file
+from .core import RunError, fingerprint, read_file, write_file
 from .data import LOADERS, Data, as_tensor, load, split
 from .expected import expected_influence, redrawn
 from .gan import GAN
 from .influence import Scores, influence
-from .log import Directory
+from .log import Directory, Unfinished
 from .losses import LOSSES
 from .metrics import ALL, FID, IS, DiscriminatorLoss
 from .nets import ACTIVATIONS, DCGAN, FCGAN, Classifier, train_classifier
@@ -140,7 +140,13 @@ def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, insta
     if instances < 3: raise ValueError(f'{instances} instances are too few to compare: leave out 3 or more.')
     idx, predicted = scores.traced.nonzero().flatten()[:instances], scores[name]
     metric = metrics_for(path, run.gan, data, 'valid', [name])
-    true = sum(leave_one_out(redrawn(run, scores.epochs, i), metric, idx, scores.epochs)[:, 0] for i in range(scores.draws)) / scores.draws
+    work = Unfinished(path, 'check', run.key, scores.epochs, name, fingerprint(idx))
+    found = list(begun[0]['found']) if (begun := work.load()) else []
+    for i in range(len(found), scores.draws):
+        found.append(leave_one_out(redrawn(run, scores.epochs, i), metric, idx, scores.epochs)[:, 0])
+        work.save(lambda: (dict(found=torch.stack(found)), {}), now=True)
+    work.done()
+    true = torch.stack(found[:scores.draws]).mean(0)
     write_file(path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=predicted[idx], true=true)).to_csv(index=False))
     write_file(path/'check.png', png(plot_agreement(predicted[idx], true, f'change of {name} when an instance is left out')))
     found = agreement(predicted[idx], true)
@@ -156,9 +162,9 @@ def load_trust(path: Path, run: Run) -> tuple[str, float | None, Trust] | None:
     except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 
 def recommended(path: Path, run: Run, kinks: float | None) -> int | None:
-    "How many epochs `trust` recommended to trace in this way, which is said; 1 if it warned of all; None if it did not look"
+    "How many epochs `trust` recommended to trace in this way, which is said; 1 if it warned of all; None if it could not tell, or was not asked"
     metric, looked_with, doubt = load_trust(path, run) or (None, None, None)
-    if doubt is None or looked_with != kinks: return None
+    if doubt is None or looked_with != kinks or doubt.table.tau.isna().all(): return None
     print(f'epochs: {doubt.epochs}, as `trust` recommended for {metric}' if doubt.epochs else f'epochs: 1. `trust` on {metric}: {doubt.reason}')
     return doubt.epochs or 1
 
@@ -234,7 +240,7 @@ def parser() -> argparse.ArgumentParser:
     add_train_arguments(verb('train', 'train a GAN with its trajectory logged; the same command continues a stopped run'))
     p = verb('score', 'score every training instance: predicted change of each metric in its absence')
     p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the discriminator is always added')
-    p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: what `trust` recommended for this run, else all)')
+    p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: what `trust` recommended for this run; 1 if it warned of all; all if it was not asked)')
     p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact derivative')
     p.add_argument('--draws', type=int, default=1, help='average over so many trainings, whose traced epochs have other batches and latents (try 10)')
     p = verb('trust', 'measure how far back the scores of a metric can be believed, before acting on them')

@@ -55,7 +55,7 @@ def expected_influence(
     renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
 ) -> Scores:
-    "`influence`, averaged over draws of the batches and latents; the metrics' values are means too"
+    "`influence`, averaged over draws of the batches and latents; the metrics' values are means too. Raises `ValueError`, and `Diverged` where a draw does"
     metrics = named(metrics)
     if whole(draws, 'draws') < 2: raise ValueError(f'{draws} draws have no error: average over 2 or more, or call `influence`.')
     ends = [fingerprint_state(gradient(m, run.model)[1]) for m in metrics.values()]

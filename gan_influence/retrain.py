@@ -113,7 +113,7 @@ class _Written(TorchDispatchMode):
 def together(run: Run) -> int:
     "How many counterfactuals are trained together: one where nothing is gained, `CACHED` compiled for the CPU; else as many as `ROOM` allows, `MOST` at most"
     if not run.gan.gains_together(run.data.device): return 1
-    b = run.batches[0]
+    b = run.batches[run.gan.d_steps - 1]  # the first in which both players move
     try:
         with exact(run.data.device), _Written() as written: run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, len(b.idx)))
     except RuntimeError as e:

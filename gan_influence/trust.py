@@ -18,7 +18,7 @@ import torch
 from scipy import stats
 
 from .check import agreement, bootstrapped
-from .core import Progress, exact, fingerprint, permutation, whole
+from .core import Diverged, Progress, exact, fingerprint, permutation, whole
 from .expected import redrawn
 from .flow import Flow, flow
 from .gan import Batch, Model, State
@@ -148,7 +148,9 @@ def _tested(run: Run, metric: Callable, traced: Flow, probes: torch.Tensor, seen
     found = begun[1] if (begun := work.load()) else {}  # JSON: its keys are words
     for k in ks:
         scores = traced.last(k)[:, 0]
-        if str(k) not in found: found[str(k)] = _against_removals(run, metric, scores, probes, k, seed, chunk) | {'redrawn': stats.kendalltau(scores[seen], influence(redrawn(run, k, 1), metric, k, kinks=kinks).values[seen, 0]).statistic}
+        if str(k) not in found: found[str(k)] = _against_removals(run, metric, scores, probes, k, seed, chunk)
+        work.save(lambda: ({}, found), now=True)
+        if 'redrawn' not in found[str(k)]: found[str(k)]['redrawn'] = _against_redrawn(run, metric, scores, seen, k, kinks)
         work.save(lambda: ({}, found), now=True)
     work.done()
     return {k: found[str(k)] for k in ks}
@@ -160,6 +162,12 @@ def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: 
     told = min(full.unique().numel(), predicted.unique().numel()) > 1  # else none of them reached the generator
     return {'tau': agreement(predicted, full)['tau'] if told else np.nan, '±': float(bootstrapped(stats.kendalltau, predicted, full, seed).standard_error) if told else np.nan,
             'curvature': ((full - 2 * half).norm() / full.norm()).item(), 'smooth': smooth, 'rounding': magnified_rounding(run, metric, epochs) / full.square().mean().sqrt().item() if told else np.nan}
+
+def _against_redrawn(run: Run, metric: Callable, scores: torch.Tensor, seen: torch.Tensor, epochs: int, kinks: float | None) -> float:
+    "Kendall's τ with the scores of another training of these epochs; NaN if that diverges"
+    try: other = influence(redrawn(run, epochs, 1), metric, epochs, kinks=kinks).values[seen, 0]
+    except Diverged: return np.nan
+    return stats.kendalltau(scores[seen], other).statistic
 
 def _against_others(scores: torch.Tensor, double: torch.Tensor | None) -> dict:
     "The columns that other scores decide: on the metric's other draws, `scores[:, 1:]`, and in float64"
@@ -202,4 +210,4 @@ def _elsewhere(table: pd.DataFrame, target: float, epochs: int) -> str:
     "A word on other draws of the metric and of the batches, where they rank otherwise"
     draws, again = table.draws[epochs], table.redrawn[epochs]
     return ((f' Another draw of the metric would rank otherwise, though (τ {draws:.2f}): to judge by more than this one, give it more latents and a larger reference.' if draws < target else '')
-            + (f' In another training of these epochs the ranking would be otherwise (τ {again:.2f}): to clean data for trainings to come, average with `expected_influence`.' if again < target else ''))
+            + (f' In another training of these epochs the ranking would be otherwise (τ {again:.2f}): to tell single instances apart in trainings to come, average with `expected_influence`.' if again < target else ''))
