@@ -22,10 +22,10 @@ from .check import agreement, bootstrapped, leave_one_out
 from .cleanse import cleanse
 from .core import RunError, fingerprint, read_file, write_file
 from .data import LOADERS, Data, as_tensor, load, split
-from .expected import expected_influence, redrawn
+from .expected import expected_influence, over_draws
 from .gan import GAN
 from .influence import Scores, influence
-from .log import Directory, Unfinished
+from .log import Directory
 from .losses import LOSSES
 from .metrics import ALL, FID, IS, DiscriminatorLoss
 from .nets import ACTIVATIONS, DCGAN, FCGAN, Classifier, train_classifier
@@ -140,13 +140,8 @@ def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, insta
     if instances < 3: raise ValueError(f'{instances} instances are too few to compare: leave out 3 or more.')
     idx, predicted = scores.traced.nonzero().flatten()[:instances], scores[name]
     metric = metrics_for(path, run.gan, data, 'valid', [name])
-    work = Unfinished(path, 'check', run.key, scores.epochs, name, fingerprint(idx))
-    found = list(begun[0]['found']) if (begun := work.load()) else []
-    for i in range(len(found), scores.draws):
-        found.append(leave_one_out(redrawn(run, scores.epochs, i), metric, idx, scores.epochs)[:, 0])
-        work.save(lambda: (dict(found=torch.stack(found)), {}), now=True)
-    work.done()
-    true = torch.stack(found[:scores.draws]).mean(0)
+    left_out = lambda one: (leave_one_out(one, metric, idx, scores.epochs)[:, 0], {})
+    true = over_draws(run, scores.epochs, scores.draws, left_out, 'check', name, fingerprint(idx))[0].mean(0)
     write_file(path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=predicted[idx], true=true)).to_csv(index=False))
     write_file(path/'check.png', png(plot_agreement(predicted[idx], true, f'change of {name} when an instance is left out')))
     found = agreement(predicted[idx], true)

@@ -18,7 +18,7 @@ import torch
 from scipy import stats
 
 from .check import agreement, bootstrapped
-from .core import Diverged, Progress, exact, fingerprint, permutation, whole
+from .core import Progress, exact, fingerprint, permutation, whole
 from .expected import redrawn
 from .flow import Flow, flow
 from .gan import Batch, Model, State
@@ -164,9 +164,9 @@ def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: 
             'curvature': ((full - 2 * half).norm() / full.norm()).item(), 'smooth': smooth, 'rounding': magnified_rounding(run, metric, epochs) / full.square().mean().sqrt().item() if told else np.nan}
 
 def _against_redrawn(run: Run, metric: Callable, scores: torch.Tensor, seen: torch.Tensor, epochs: int, kinks: float | None) -> float:
-    "Kendall's τ with the scores of another training of these epochs; NaN if that diverges"
+    "Kendall's τ with the scores of another training of these epochs; NaN if that or its trace diverges"
     try: other = influence(redrawn(run, epochs, 1), metric, epochs, kinks=kinks).values[seen, 0]
-    except Diverged: return np.nan
+    except ArithmeticError: return np.nan
     return stats.kendalltau(scores[seen], other).statistic
 
 def _against_others(scores: torch.Tensor, double: torch.Tensor | None) -> dict:

@@ -176,7 +176,11 @@ def test_what_pytorch_differentiates_wrongly_or_not_at_all(what):
     with warnings.catch_warnings(action='ignore'):  # the old weight norm is deprecated
         for net in (G, D) if 'weight norm' in what else ():
             for i in (0, 2): net[i] = (nn.utils.weight_norm if what.startswith('old') else nn.utils.parametrizations.weight_norm)(net[i])
-    if what == 'attention': D = nn.Sequential(D[0], nn.Tanh(), Attention(4), nn.Linear(8, 1, dtype=torch.float64))
+    if what == 'attention':
+        D = nn.Sequential(D[0], nn.Tanh(), Attention(4), nn.Linear(8, 1, dtype=torch.float64))
+        rng = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in (*D[2].parameters(), *D[3].parameters()): p.uniform_(-1, 1, generator=rng)
     opt, data = Adam(.01, (.5, .9), 1e-3), torch.rand(12, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     run = train(GAN(G, D, z_dim=10, opt_g=opt, opt_d=opt), data, 2, 4)
     metric = Metric(lambda G, D: G(G.latents(20, 0)).square().mean(), 'square', True)
