@@ -3,7 +3,8 @@
     python benchmarks/cleansing_2d.py --seeds 5
 
 Settings of the paper: 50,000 / 10,000 / 10,000 instances, batch 100, 70 epochs, rates 0.001, k = 1. Seeds are ours: data,
-initial values, batches and latents change with each. Writes results/cleansing_2d.csv after every seed.
+initial values, batches and latents change with each. Beside the paper's selections, adaptive greedy: scored anew, without
+those removed so far, at every size. Writes results/cleansing_2d.csv after every seed.
 """
 import argparse
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gan_influence.all import (ALL, FCGAN, GAN, DiscriminatorLoss, Normal2D, SGD, chance, cleanse, influence,
+from gan_influence.all import (ALL, FCGAN, GAN, DiscriminatorLoss, Normal2D, SGD, adaptive_greedy, chance, cleanse, influence,
                                isolation_forest, selections, train)
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -27,8 +28,9 @@ for seed in range(args.seeds):
     data = Normal2D(seed=seed)
     gan = GAN(*FCGAN(seed=seed), z_dim=10, opt_g=SGD(1e-3), opt_d=SGD(1e-3))
     run = train(gan, data.train, epochs=70, bs=100, seed=seed)
-    scores = influence(run, [ALL(data.valid, seed=seed), DiscriminatorLoss(gan, data.valid, seed=seed)], epochs=1)
-    orders = selections(scores, isolation_forest=isolation_forest(data.train), random=chance(len(data.train), seed))
+    metric = ALL(data.valid, seed=seed)
+    scores = influence(run, [metric, DiscriminatorLoss(gan, data.valid, seed=seed)], epochs=1)
+    orders = selections(scores, adaptive_greedy=adaptive_greedy(run, metric, args.sizes, epochs=1), isolation_forest=isolation_forest(data.train), random=chance(len(data.train), seed))
     tables.append(cleanse(run, orders, args.sizes, ALL(data.test, seed=seed), epochs=1).assign(seed=seed))
     pd.concat(tables).to_csv(args.out, index=False)
     print(f'seed {seed}: {time.perf_counter() - start:.0f} s', flush=True)

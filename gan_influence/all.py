@@ -12,13 +12,16 @@ from gan_influence.compiled import *
 from gan_influence.gan import *
 from gan_influence.log import *
 from gan_influence.schedule import *
+from gan_influence.plan import *
 from gan_influence.run import *
 from gan_influence.retrain import *
+from gan_influence.branch import *
 from gan_influence.metrics import *
 from gan_influence.influence import *
 from gan_influence.implicit import *
 from gan_influence.baselines import *
 from gan_influence.cleanse import *
+from gan_influence.adaptive import *
 from gan_influence.check import *
 from gan_influence.flow import *
 from gan_influence.expected import *

@@ -208,9 +208,11 @@ class GAN:
             return self.compute('training step', self.move, b, s, w)
 
     def steps(self, s: State, b: Batch, w: torch.Tensor) -> State:
-        "`step` for M states, stacked, on one batch with weights `w` of shape `(M, B)`"
-        def many(s, w, b, moves, _=None): return torch.vmap(lambda s, w: self.move(s, w, b, moves, own_gradients_functional))(s, w)
-        return self.compute('training steps', many, b, s, w)
+        "`step` for M states, stacked, with weights `w` of shape `(M, B)`, on one batch, or on M, stacked but for `t`"
+        apart = 0 if b.idx.dim() > 1 else None
+        axes = Batch(None, *(None if v is None else apart for v in b[1:]))
+        def many(s, w, b, moves, _=None): return torch.vmap(lambda s, w, b: self.move(s, w, b, moves, own_gradients_functional), (0, 0, axes._replace(idx=None) if b.idx is None else axes))(s, w, b)
+        return self.compute(f'training steps{"" if apart is None else " on batches of their own"}', many, b, s, w)
 
     def gains_together(self, device: torch.device) -> bool:
         "Do several of its steps gain speed from being computed as one? Not with convolutions on the CPU"
