@@ -8,8 +8,8 @@ trace            one epoch traced back from an ordinary log, beside one epoch of
 metrics          a step back for 1, 4 and 16 metrics, plain and compiled
 designs          the design that Paper 1 released, one pass per instance, and the unrolled graph of `higher`, beside ours
 cheap            TracIn by Captum and dattri on the discriminator's loss, beside a trace of one epoch: time, and tau with the truth
-counterfactuals  1, 20 and 200 instances left out by `retrain_many` (convolutions on the CPU follow one another there), beside
-                 as many times one `retrain`, which is timed in turns with them
+counterfactuals  1, 20 and 200 instances left out by `retrain_many`, and 20 in as many draws of batches and latents (convolutions
+                 on the CPU follow one another there), beside as many times one `retrain`, which is timed in turns with them
 work             FLOPs and bytes of each kind of step, beside what this machine does at best
 growth           time and memory of a trace as steps, instances, parameters and batches grow; a process per point
 
@@ -158,16 +158,16 @@ def cheap(repeats):
 
 
 def counterfactuals(repeats):
-    counts = 1, 20, 200
+    counts = {'1': (1, None), '20': (20, None), '200': (200, None), '20 in 20 draws': (20, range(20))}
     for case, n, turns in (('FCGAN, float64', 2000, 3), ('DCGAN, width 8', 300, 1)):
         run, _ = trained(case, n, 1)
         without = lambda m: torch.ones(m, n, dtype=run.data.dtype).scatter_(1, torch.arange(m)[:, None], 0)
         kinds = {'': run} | ({', compiled': trained(case, n, 1, compiled=True)[0]} if case.startswith('FCGAN') else {})
-        times = race({f'{m} together{how}': lambda m=m, run=run: list(retrain_many(run, without(m))) for how, run in kinds.items() for m in counts} | {'one': lambda: retrain(run, without=[0])}, turns)
+        times = race({f'{label} together{how}': lambda m=m, draws=draws, run=run: list(retrain_many(run, without(m), draws=draws)) for how, run in kinds.items() for label, (m, draws) in counts.items()} | {'one': lambda: retrain(run, without=[0])}, turns)
         for how in kinds:
-            for m in counts:
-                both = {f'{m} together{how}': times[f'{m} together{how}'], f'{m} one after another': [m * t for t in times['one']]}
-                yield from rows('counterfactuals', f'{case}, {run.steps} steps', both, f'{m} together{how}', {'200 one after another': '≥ 3'})
+            for label, (m, _) in counts.items():
+                both = {f'{label} together{how}': times[f'{label} together{how}'], f'{label} one after another': [m * t for t in times['one']]}
+                yield from rows('counterfactuals', f'{case}, {run.steps} steps', both, f'{label} together{how}', {'200 one after another': '≥ 3'})
 
 
 class Bytes(TorchDispatchMode):

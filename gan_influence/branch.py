@@ -11,6 +11,7 @@ import torch
 from .core import fingerprint
 from .gan import Batch
 from .log import Memory
+from .plan import Plan
 from .retrain import counterfactual_weights
 from .run import Run, extend
 from .schedule import Every
@@ -38,17 +39,20 @@ def redrawn(
     first = run.first_epoch(epochs)
     plan = run.plan.redrawn(first, draw)
     if plan == run.plan: return run
-    if isinstance(run, Reweighted): raise ValueError('a reweighted run is not drawn again: draw first, then reweight.')
-    other = Run(run.gan, run.data, plan, Branch(run, first, turns=plan.turns), run.labels)
+    other = run.leaving(plan, Branch(run, first, turns=plan.turns))
     extend(other, run.epochs, None, Every(run.plan.steps), quiet=True)
     return other
 
 # %% ../nbs/18_branch.ipynb #29d4e56d
 class Reweighted(Run):
     "A run whose last epochs had other weights of the instances"
-    def __init__(self, run: Run, weights: torch.Tensor, epoch: int):
-        super().__init__(run.gan, run.data, run.plan, Branch(run, epoch, weights=[epoch, fingerprint(weights)]), run.labels)
-        self.given, self.since = weights, epoch
+    def __init__(self, run: Run, weights: torch.Tensor, since: int, plan: Plan, store: Branch):
+        super().__init__(run.gan, run.data, plan, store, run.labels)
+        self.given, self.since = weights, since
+
+    def leaving(self, plan: Plan, store: Branch) -> Run:
+        "A run like this one with another plan, kept elsewhere"
+        return Reweighted(self, self.given, self.since, plan, store)
 
     def weights(self) -> torch.Tensor:
         "The weights of the instances in the last epochs, `(n,)`"
@@ -71,7 +75,8 @@ def reweighted(
     epochs: int | None = None,  # how many of the last epochs to train again; None means all
 ) -> Run:
     "The run as it would have been, had some instances been absent from its last epochs, or had other weights; raises `ValueError` and `Diverged`"
-    if isinstance(run, Reweighted): raise ValueError('this run is reweighted already: reweight the one that it left.')
-    other = Reweighted(run, counterfactual_weights(run, without, weights), run.first_epoch(epochs))
+    if run.first_epoch(epochs) > run.first_epoch(None) and isinstance(run, Reweighted): raise ValueError(f'this run has other weights already in its last {run.epochs - run.since} epochs: give others to all of them, or to none.')
+    first, w = run.first_epoch(epochs), counterfactual_weights(run, without, weights)
+    other = Reweighted(run, w, first, run.plan, Branch(run, first, weights=[first, fingerprint(w)]))
     extend(other, run.epochs, None, Every(run.plan.steps), quiet=True)
     return other

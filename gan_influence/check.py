@@ -8,7 +8,6 @@ __all__ = ['true_changes', 'leave_one_out', 'finite_differences', 'jaccard_by_ch
 
 # %% ../nbs/25_check.ipynb #1e13b5b9
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, islice
 
 import numpy as np
 import pandas as pd
@@ -33,23 +32,23 @@ def true_changes(
 ) -> torch.Tensor:  # `(draws, M, metrics)`, float64
     "What other weights of the instances do to every metric, in every draw; raises `ValueError` and `Diverged`"
     metrics, draws = named(metrics), which_draws(draws)
+    values = lambda model: [evaluate(m, model) for m in metrics.values()]
     wanted = [(i, w) for i in draws for w in (run.weights(), *weights)[i == 0:]]  # a draw in full, then with weights; the run itself is there
-    models = retrain_many(run, [w for _, w in wanted], epochs, chunk, renormalise, [i for i, _ in wanted])
-    every = chain.from_iterable(islice(models, 1 + len(weights)) if i else chain([run.model], islice(models, len(weights))) for i in draws)
-    found = torch.tensor([[evaluate(m, model) for m in metrics.values()] for model in every], dtype=torch.float64).view(len(draws), 1 + len(weights), -1)
+    found = [values(model) for model in retrain_many(run, [w for _, w in wanted], epochs, chunk, renormalise, [i for i, _ in wanted])]
+    if 0 in draws: found.insert(draws.index(0) * (1 + len(weights)), values(run.model))
+    found = torch.tensor(found, dtype=torch.float64).view(len(draws), 1 + len(weights), -1)
     return found[:, 1:] - found[:, :1]
 
 def leave_one_out(
     run: Run, metrics, indices: Sequence[int], epochs: int | None = None,
-    weight: float = 0.,  # what is left of each instance: 0 leaves it out, 0.5 halves it
+    weight: float = 0.,  # what is left of each instance's weight: 0 leaves it out, 0.5 halves it
     chunk: int | None = None, renormalise: bool = False,
     draws: int | Iterable[int] = 1,  # trainings to average over, as in `true_changes`
 ) -> torch.Tensor:  # `(len(indices), M)`
-    "True change of every metric per removed instance: the change at `weight`, divided by 1 − weight (by what is taken away, where the run's own weight is not 1)"
-    idx = as_indices(run, indices)
-    less = run.weights()[idx].double().cpu() - weight
-    if not less.all(): raise ValueError(f'a weight of {weight:g} changes nothing: leave less of each instance.')
-    return true_changes(run, metrics, leaving_out(run, idx[:, None], weight), epochs, chunk, renormalise, draws).mean(0) / less[:, None]
+    "True change of every metric per removed instance: the change at `weight`, divided by 1 − weight"
+    if weight == 1: raise ValueError('a weight of 1 changes nothing: leave less of each instance.')
+    rows = leaving_out(run, as_indices(run, indices)[:, None], weight)
+    return true_changes(run, metrics, rows, epochs, chunk, renormalise, draws).mean(0) / (1 - weight)
 
 def finite_differences(
     run: Run, metrics, indices: Sequence[int], epochs: int | None = None,
@@ -58,8 +57,8 @@ def finite_differences(
 ) -> torch.Tensor:  # `(len(indices), M)`
     "Minus the central difference of every metric in each instance's weight: what a score is, up to rounding and eps²"
     if run.data.dtype != torch.float64: raise ValueError(f'differences this small drown in {run.data.dtype}: train on data.double() with networks in float64.')
-    idx, full = as_indices(run, indices), run.weights()
-    rows = torch.stack([full.index_fill(0, i, full[i].item() + e) for e in (-eps, eps) for i in idx])
+    idx = as_indices(run, indices)[:, None]
+    rows = torch.cat([leaving_out(run, idx, 1 + e) for e in (-eps, eps)])
     less, more = true_changes(run, metrics, rows, epochs, chunk, renormalise)[0].chunk(2)
     return (less - more) / (2 * eps)
 

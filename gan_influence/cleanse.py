@@ -44,7 +44,7 @@ def cleanse(
     before = {k: evaluate(m, run.model) for k, m in metrics.items()}
     work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, run.model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
     tested = {_key(0): before} | (begun[1] if (begun := work.load()) else {})  # draw, size, selection → the metrics after
-    cells, many = [(size, name) for size in sizes for name in selections], together(run)
+    cells, many = [(size, name) for size in sizes for name in selections], together(run, len(draws) > 1)
     wanted = [(i, size, name) for i in draws for size, name in [(0, ''), *cells][i == 0:]]  # a draw in full, then without; the run itself is there
     with Progress(len(wanted), 'cleanse') as bar:
         for group in (wanted[i:i + many] for i in range(0, len(wanted), many)):
@@ -91,7 +91,7 @@ def _change(metric: Callable, before: list[float], after: list[float], draws: in
     "A metric before and after, in each of some draws, and its mean change and gain; with several draws, how many there are so far, and the error"
     change, better = np.subtract(after, before), getattr(metric, 'higher_is_better', None)
     error = dict(draws=len(change), error=change.std(ddof=1) / len(change)**.5 if len(change) > 1 else np.nan) if draws > 1 else {}
-    return dict(before=np.mean(before), after=np.mean(after), change=change.mean(), gain=None if better is None else change.mean() if better else -change.mean(), **error)
+    return dict(before=np.mean(before), after=np.mean(after), change=change.mean(), gain=np.nan if better is None else change.mean() if better else -change.mean(), **error)
 
 # %% ../nbs/23_cleanse.ipynb #2050302a
 def best(

@@ -248,7 +248,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact derivative')
     p = verb('cleanse', 'remove the most harmful, retrain, test, and compare with the baselines')
     p.add_argument('--sizes', type=int, nargs='+', required=True, help='how many instances to remove')
-    p.add_argument('--draws', type=int, default=1, help='average the gain over so many trainings that no score has seen, whose retrained epochs have other batches and latents (try 10)')
+    p.add_argument('--draws', type=int, default=1, help='1: the training that was scored; more: the mean gain in so many others, whose retrained epochs have batches and latents that no score has seen (try 10)')
     p.add_argument('--adaptive', action='store_true', help='try orders too that are scored anew, without those removed so far, at every size: for removing many')
     p = verb('check', 'leave instances out for real and compare with their scores')
     p.add_argument('--metric', help='default: the first that was scored')

@@ -106,7 +106,10 @@ def walk_back(
     with Progress(len(steps), 'trace back', countdown=True, leave=False) as bar, exact(device):
         for s, b in run.backwards(steps, replay):
             shares = {}
-            for way, adjoints in routes.items(): routes[way], shares[way] = backtrack(run.gan, adjoints, s, b, run.weigh(b), way, kinks)
+            w = run.weigh(b)
+            for way, adjoints in routes.items():
+                routes[way], share = backtrack(run.gan, adjoints, s, b, w, way, kinks)
+                shares[way] = share * w  # what taking all its weight does
             visit(b, routes, shares)
             work.save(lambda: (now(), dict(step=b.t)))
             bar.tick()
@@ -212,7 +215,7 @@ def influence(
     "Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, made exact)"
     metrics = named(metrics)
     first, device = run.first_epoch(epochs), run.data.device
-    if renormalise and not (run.weights() == 1).all(): raise ValueError('renormalised scores are of a training in which all weights are 1: score without renormalise, or the run that this one leaves.')
+    run.check_renormalise(renormalise)
     with exact(device): values, ends = map(list, zip(*(gradient(m, run.model) for m in metrics.values())))
     scores = torch.zeros(len(metrics), len(run.data), dtype=torch.float64, device=device)
     traced = torch.zeros(len(run.data), dtype=torch.bool, device=device)

@@ -29,6 +29,7 @@ def retrain(
     renormalise: bool = False,  # scale the weights of every batch to sum to its size?
 ) -> Model:  # the GAN as it would have been
     "Train the last epochs again as if some instances had been absent, or had other weights; raises `ValueError` and `Diverged`"
+    run.check_renormalise(renormalise)
     w = counterfactual_weights(run, without, weights)
     first = run.first_epoch(epochs) * run.plan.steps
     work = Unfinished(run.path, 'retrain', run.key, fingerprint(w), first, renormalise)
@@ -51,7 +52,7 @@ def counterfactual_weights(run: Run, without, weights) -> torch.Tensor:
     if weights is not None:
         w = torch.as_tensor(weights).to(run.data)
         if w.shape != (n,) or not torch.isfinite(w).all(): raise ValueError(f'weights must be {n} finite numbers, one per training instance; got shape {tuple(w.shape)}.')
-        return w
+        return w.clone()  # the caller's may change
     return run.weights().index_fill(0, as_indices(run, [] if without is None else without), 0)
 
 def as_indices(run: Run, indices) -> torch.Tensor:
@@ -67,16 +68,17 @@ def as_indices(run: Run, indices) -> torch.Tensor:
 def leaving_out(
     run: Run,
     sets,  # `(M, m)` indices: m per counterfactual
-    weight: float = 0.,  # what is left of them
+    weight: float = 0.,  # what is left of their weights
 ) -> torch.Tensor:  # `(M, n)`
     "A row of weights per set of instances to leave out"
     if not len(sets): raise ValueError('there is nothing to leave out: pass one instance or set of instances, or more.')
-    return run.weights().repeat(len(sets), 1).scatter_(1, as_indices(run, sets).view(len(sets), -1), weight)
+    full, idx = run.weights(), as_indices(run, sets).view(len(sets), -1)
+    return full.repeat(len(sets), 1).scatter_(1, idx, weight * full[idx])
 
 def which_draws(draws: int | Iterable[int]) -> list[int]:
     "Numbers of draws: so many from 0, the run's own batches and latents, or those given; raises `ValueError` for none"
-    found = range(draws) if isinstance(draws, int) else [whole(i, 'a draw') for i in draws]
-    if not len(found) or min(found) < 0 or len(set(found)) < len(found): raise ValueError(f'draws are how many, 1 or more, or different numbers from 0, the run itself; not {draws}.')
+    found = [whole(i, 'a draw') for i in draws] if isinstance(draws, Iterable) else range(whole(draws, 'draws'))
+    if not found or min(found) < 0 or len(set(found)) < len(found): raise ValueError(f'draws are how many, 1 or more, or different numbers from 0, the run itself; not {draws}.')
     return list(found)
 
 def retrain_many(
@@ -85,16 +87,17 @@ def retrain_many(
     epochs: int | None = None,  # as in `retrain`
     chunk: int | None = None,  # how many to train together; default: `together`
     renormalise: bool = False,  # as in `retrain`
-    draws: Sequence[int] | None = None,  # which batches and latents each has in these epochs, as in `Plan.redrawn`; default: those of the run
+    draws: int | Sequence[int] = 0,  # which batches and latents all have in these epochs, or each: draws as in `Plan.redrawn`
 ) -> Iterator[Model]:
     "`retrain` for every row of `weights`, a chunk at a time in one vectorised training"
     first = run.first_epoch(epochs)
+    run.check_renormalise(renormalise)
     rows = [counterfactual_weights(run, None, w) for w in weights]
     if not rows: raise ValueError('weights has no rows: there is nothing to retrain.')
-    draws = [0] * len(rows) if draws is None else list(draws)
+    draws = list(draws) if isinstance(draws, Iterable) else [draws] * len(rows)
     if len(draws) != len(rows): raise ValueError(f'{len(draws)} draws do not fit {len(rows)} counterfactuals: pass one each.')
     batches = {i: run.redrawn(first, i) for i in set(draws)}
-    return _retrain_chunks(run, list(zip(rows, draws)), batches, chunk or together(run), first * run.plan.steps, renormalise)
+    return _retrain_chunks(run, list(zip(rows, draws)), batches, chunk or together(run, len(batches) > 1), first * run.plan.steps, renormalise)
 
 MOST, ROOM = 100, 2**32  # counterfactuals trained together, and bytes that a step of theirs may write
 CACHED = 16  # compiled for the CPU: so many are fast, because what they write stays in its cache
@@ -108,12 +111,15 @@ class _Written(TorchDispatchMode):
         if not f.is_view: self.total += sum(t.nbytes for t in tree_leaves(out) if torch.is_tensor(t))
         return out
 
-def together(run: Run) -> int:
+def together(
+    run: Run,
+    apart: bool = False,  # each on batches of its own?
+) -> int:
     "How many counterfactuals are trained together: one where nothing is gained, `CACHED` compiled for the CPU; else as many as `ROOM` allows, `MOST` at most"
     if not run.gan.gains_together(run.data.device): return 1
-    b = run.batches[run.gan.d_steps - 1]  # the first in which both players move
+    b = _batch([run.batches, run.redrawn(0, 1) if apart else run.batches], run.gan.d_steps - 1)  # the first in which both players move
     try:
-        with exact(run.data.device), _Written() as written: run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, len(b.idx)))
+        with exact(run.data.device), _Written() as written: run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, b.idx.shape[-1]))
     except RuntimeError as e:
         warnings.warn(f'counterfactuals are trained one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}', stacklevel=2)
         return 1

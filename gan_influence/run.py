@@ -163,9 +163,17 @@ class Run:
         "Other batches from `epoch` on, as in `Plan.redrawn`"
         return Batches(self.plan.redrawn(epoch, draw), self.data, self.gan, self.labels) if draw else self.batches
 
+    def leaving(self, plan: Plan, store: Memory) -> 'Run':
+        "A run like this one with another plan, kept elsewhere"
+        return Run(self.gan, self.data, plan, store, self.labels)
+
     def weights(self) -> torch.Tensor:
         "The weights of the instances in this training, `(n,)`: 1 each"
         return self.data.new_ones(len(self.data))
+
+    def check_renormalise(self, renormalise: bool):
+        "Raise `ValueError` where weights shall be scaled that are not all 1"
+        if renormalise and not (self.weights() == 1).all(): raise ValueError('weights are renormalised from a training in which all are 1: ask without renormalise, or ask the run that this one left.')
 
     def weigh(self, b: Batch) -> torch.Tensor:
         "The weights of a batch's instances in this training, `(B,)`: 1 each"

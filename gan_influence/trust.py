@@ -84,8 +84,9 @@ def in_float64(run: Run, metric: Callable, epochs: int, kinks: float | None = No
     with Progress(epochs * steps, 'trace back in float64', countdown=True, leave=False) as bar, exact(run.data.device):
         adjoints = [map_tensors(double, gradient(metric, run.model)[1])]
         for s, b in run.backwards(range(first * steps, run.steps)):
-            adjoints, [share] = backtrack(gan, adjoints, map_tensors(double, s), Batch(*map(double, b)), double(run.weigh(b)), kinks=kinks)
-            found[b.t // steps - first].index_add_(0, b.idx, share)
+            w = double(run.weigh(b))
+            adjoints, [share] = backtrack(gan, adjoints, map_tensors(double, s), Batch(*map(double, b)), w, kinks=kinks)
+            found[b.t // steps - first].index_add_(0, b.idx, share * w)
             bar.tick()
     return found.cpu()
 

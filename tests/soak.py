@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gan_influence import log
-from gan_influence.all import ALL, FCGAN, GAN, R1, Adam, Binomial, Every, Normal2D, Root, Run, RunError, Scores, chance, cleanse, fingerprint_state, flatten, influence, retrain, retrain_many, train
+from gan_influence.all import ALL, FCGAN, GAN, R1, Adam, Binomial, Every, Normal2D, Root, Run, RunError, Scores, adaptive_greedy, chance, cleanse, fingerprint_state, flatten, influence, retrain, retrain_many, train
 from gan_influence.log import record_hash
 
 GB = 2**30
@@ -47,15 +47,18 @@ def job_retrain(path): return fingerprint_state(retrain(opened(path), without=[1
 
 def job_retrain_many(path):
     weights = 1 - torch.eye(400, dtype=torch.float64)[:6]
-    return ' '.join(fingerprint_state(m.state) for m in retrain_many(opened(path), weights, 4, chunk=3))
+    return ' '.join(fingerprint_state(m.state) for m in retrain_many(opened(path), weights, 4, chunk=3, draws=[0, 0, 0, 1, 1, 2]))
 
 
 def job_cleanse(path):
-    table = cleanse(opened(path), {k: chance(400, seed) for seed, k in enumerate('ab')}, [5, 20, 50], ALL(data().test), epochs=3)
+    table = cleanse(opened(path), {k: chance(400, seed) for seed, k in enumerate('ab')}, [5, 20], ALL(data().test), epochs=3, draws=2)
     return table.to_json(double_precision=15)
 
 
-JOBS = [job_train, job_train_thinned, job_influence, job_retrain, job_retrain_many, job_cleanse]
+def job_adaptive(path): return str(adaptive_greedy(opened(path), ALL(data().valid), [5, 20, 50], 3).tolist())
+
+
+JOBS = [job_train, job_train_thinned, job_influence, job_retrain, job_retrain_many, job_cleanse, job_adaptive]
 
 
 def in_child(job, path, result) -> int:
