@@ -12,7 +12,7 @@ import torch
 
 from .branch import reweighted
 from .core import Progress, whole
-from .influence import gradient, influence, named
+from .influence import check_direction, gradient, influence, named
 from .log import Unfinished
 from .run import Run, fingerprint_state
 
@@ -29,8 +29,7 @@ def adaptive_greedy(
     if not ends or not 1 <= ends[0] <= ends[-1] < len(run.data): raise ValueError(f'sizes are {ends}: choose from 1 to {len(run.data) - 1}.')
     if len(metrics := named(metric)) > 1: raise ValueError('an order is by one metric: ask for each by itself.')
     [(name, metric)] = metrics.items()
-    better = getattr(metric, 'higher_is_better', None)
-    if better is None: raise ValueError(f'which way {name!r} is better is not known: wrap it as Metric(fn, {name!r}, higher_is_better=True or False).')
+    check_direction(name, better := getattr(metric, 'higher_is_better', None))
     work = Unfinished(run.path, 'adaptive', run.key, run.first_epoch(epochs), kinks, name, better, fingerprint_state(gradient(metric, run.model)[1]), ends)
     gone = begun[0]['gone'] if (begun := work.load()) else torch.empty(0, dtype=torch.int64)
     with Progress(len(ends), 'adaptive greedy', leave=False) as bar:

@@ -39,9 +39,12 @@ def redrawn(
     first = run.first_epoch(epochs)
     plan = run.plan.redrawn(first, draw)
     if plan == run.plan: return run
-    other = run.leaving(plan, Branch(run, first, turns=plan.turns))
-    extend(other, run.epochs, None, Every(run.plan.steps), quiet=True)
-    return other
+    return _trained(run.leaving(plan, Branch(run, first, turns=plan.turns)), run.epochs)
+
+def _trained(branch: Run, epochs: int) -> Run:
+    "A branch, trained to as many epochs as the run it leaves"
+    extend(branch, epochs, None, Every(branch.plan.steps), quiet=True)
+    return branch
 
 # %% ../nbs/18_branch.ipynb #29d4e56d
 class Reweighted(Run):
@@ -75,8 +78,6 @@ def reweighted(
     epochs: int | None = None,  # how many of the last epochs to train again; None means all
 ) -> Run:
     "The run as it would have been, had some instances been absent from its last epochs, or had other weights; raises `ValueError` and `Diverged`"
-    if run.first_epoch(epochs) > run.first_epoch(None) and isinstance(run, Reweighted): raise ValueError(f'this run has other weights already in its last {run.epochs - run.since} epochs: give others to all of them, or to none.')
     first, w = run.first_epoch(epochs), counterfactual_weights(run, without, weights)
-    other = Reweighted(run, w, first, run.plan, Branch(run, first, weights=[first, fingerprint(w)]))
-    extend(other, run.epochs, None, Every(run.plan.steps), quiet=True)
-    return other
+    if isinstance(run, Reweighted) and first > run.since: raise ValueError(f'this run has other weights already in its last {run.epochs - run.since} epochs: give others to all of them, or to none.')
+    return _trained(Reweighted(run, w, first, run.plan, Branch(run, first, weights=[first, fingerprint(w)])), run.epochs)

@@ -44,17 +44,15 @@ def cleanse(
     before = {k: evaluate(m, run.model) for k, m in metrics.items()}
     work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, run.model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
     tested = {_key(0): before} | (begun[1] if (begun := work.load()) else {})  # draw, size, selection → the metrics after
-    cells, many = [(size, name) for size in sizes for name in selections], together(run, len(draws) > 1)
+    cells = [(size, name) for size in sizes for name in selections]
     wanted = [(i, size, name) for i in draws for size, name in [(0, ''), *cells][i == 0:]]  # a draw in full, then without; the run itself is there
     with Progress(len(wanted), 'cleanse') as bar:
-        for group in (wanted[i:i + many] for i in range(0, len(wanted), many)):
-            models = _without(run, selections, group, epochs, renormalise) if any(_key(*one) not in tested for one in group) else []
-            for (draw, size, name), model in zip_longest(group, models):
-                if (key := _key(draw, size, name)) not in tested:
-                    tested[key] = {k: evaluate(m, model) for k, m in metrics.items()}
-                    work.save(lambda: ({}, tested))
-                if size: done(_table(tested, cells, draws, metrics, epochs))
-                bar.tick(selection=name, removed=size)
+        for (draw, size, name), model in _retrained(run, selections, wanted, tested, epochs, renormalise):
+            if (key := _key(draw, size, name)) not in tested:
+                tested[key] = {k: evaluate(m, model) for k, m in metrics.items()}
+                work.save(lambda: ({}, tested))
+            if size: done(_table(tested, cells, draws, metrics, epochs))
+            bar.tick(selection=name, removed=size)
     work.done()
     return _table(tested, cells, draws, metrics, epochs)
 
@@ -62,10 +60,13 @@ def _key(draw: int, size: int = 0, name: str = '') -> str:
     "What a retraining is kept by"
     return f'{draw} {size} {name}'
 
-def _without(run: Run, selections: dict, group: list[tuple[int, int, str]], epochs: int, renormalise: bool) -> Iterator[Model]:
-    "The GAN of each draw without the first of a selection, trained together"
-    weights = [counterfactual_weights(run, as_indices(run, selections[name])[:size] if size else [], None) for _, size, name in group]
-    return retrain_many(run, weights, epochs, len(group), renormalise, [draw for draw, *_ in group])
+def _retrained(run: Run, selections: dict, wanted: list[tuple[int, int, str]], tested: dict, epochs: int, renormalise: bool) -> Iterator[tuple[tuple, Model | None]]:
+    "The GAN of each draw without the first of a selection, a group trained together; None where a whole group was tested before"
+    many = together(run, len({draw for draw, *_ in wanted}) > 1)
+    for group in (wanted[i:i + many] for i in range(0, len(wanted), many)):
+        weights = [counterfactual_weights(run, as_indices(run, selections[name])[:size] if size else [], None) for _, size, name in group]
+        models = retrain_many(run, weights, epochs, len(group), renormalise, [draw for draw, *_ in group])
+        yield from zip_longest(group, models if any(_key(*one) not in tested for one in group) else [])
 
 def _identity(metric: Callable, model) -> str:
     "What tells a metric from another of the same name and value: its gradient, if it has one"

@@ -210,8 +210,9 @@ class GAN:
     def steps(self, s: State, b: Batch, w: torch.Tensor) -> State:
         "`step` for M states, stacked, with weights `w` of shape `(M, B)`, on one batch, or on M, stacked but for `t`"
         apart = 0 if b.idx.dim() > 1 else None
-        axes = Batch(None, *(None if v is None else apart for v in b[1:]))
-        def many(s, w, b, moves, _=None): return torch.vmap(lambda s, w, b: self.move(s, w, b, moves, own_gradients_functional), (0, 0, axes._replace(idx=None) if b.idx is None else axes))(s, w, b)
+        def many(s, w, b, moves, _=None):
+            axes = Batch(None, *(None if v is None else apart for v in b[1:]))
+            return torch.vmap(lambda s, w, b: self.move(s, w, b, moves, own_gradients_functional), (0, 0, axes))(s, w, b)
         return self.compute(f'training steps{"" if apart is None else " on batches of their own"}', many, b, s, w)
 
     def gains_together(self, device: torch.device) -> bool:
