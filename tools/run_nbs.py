@@ -5,12 +5,15 @@
     python tools/run_nbs.py --check             store nothing, fail where a stored output is not what comes out now
 
 A cell with `#| eval: false`, or with one of the `tst_flags` of `settings.ini` that `--flags` does not name, is not run
-and keeps the output it has. Outputs are compared byte for byte; only the random ids of widgets are overlooked.
+and keeps the output it has. Outputs are compared byte for byte; only the random ids of widgets are overlooked. A notebook
+that trains long in float32 names, in its metadata, the processor that it was stored on: another rounds otherwise, training
+makes much of that, and so a notebook of another processor must run, but its differences are only told.
 """
 import argparse
 import difflib
 import hashlib
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -32,6 +35,15 @@ from nbdev.process import NBProcessor, extract_directives
 ROOT = Path(__file__).resolve().parents[1]
 # One thread: sums are added in one order whatever the machine, and parallel notebooks do not fight over the cores
 CHILD_ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'IN_TEST': '1'}
+
+PROCESSOR = 'float32_on'  # the key in a notebook's metadata
+
+
+def processor() -> str:
+    "This machine's processor, by its name"
+    info = Path('/proc/cpuinfo')
+    names = re.findall(r'^model name\s*: (.*)$', info.read_text(), re.M) if info.exists() else []
+    return names[0] if names else platform.processor()
 
 
 def idle(cell, flags: set) -> bool:
@@ -56,6 +68,7 @@ def execute(fn: Path, flags: set):
             with working_directory(fn.parent): shell.run_all(nb, exc_stop=True, preproc=lambda c: idle(c, flags))
         except BaseException: sys.exit(shell.prettytb(fname=fn.relative_to(ROOT)))
         for c, source in zip(nb.cells, sources): c.source = source
+    if PROCESSOR in nb.metadata: nb.metadata[PROCESSOR] = processor()
     clean_nb(nb, cfg.clear_all, cfg.allowed_metadata_keys.split(), cfg.allowed_cell_metadata_keys.split(), cfg.clean_ids)
     return nb
 
@@ -78,6 +91,12 @@ def without_ids(text: str) -> str:
     return re.sub(r'("model_id": ")[0-9a-f]{32}"', r'\1"', text)
 
 
+def same_text(fn: Path, new: Path) -> bool:
+    "Are two notebooks the same, but for ids and for the processor they were stored on?"
+    text = lambda p: re.sub(rf'("{PROCESSOR}": )".*?"', r'\1', without_ids(p.read_text(encoding='utf-8')))
+    return text(fn) == text(new)
+
+
 def readable(outputs) -> list:
     "`outputs` of a cell as lines to compare: text as it is, anything else as its type, size and digest"
     lines = []
@@ -92,10 +111,15 @@ def readable(outputs) -> list:
     return lines
 
 
+def stored_elsewhere(fn: Path) -> str:
+    "The processor that `fn` was stored on, if that matters and is not this one"
+    there = read_nb(fn).metadata.get(PROCESSOR, '')
+    return there if there != processor() else ''
+
+
 def compare(fn: Path, new: Path) -> str:
     "Which cells of `fn` store something other than `new` has, and the difference; empty if none"
-    old_text, new_text = (without_ids(p.read_text(encoding='utf-8')) for p in (fn, new))
-    if old_text == new_text: return ''
+    if same_text(fn, new): return ''
     found = []
     for n, (a, b) in enumerate(zip(read_nb(fn).cells, read_nb(new).cells), 1):
         if without_ids(str(a.get('outputs'))) == without_ids(str(b.get('outputs'))): continue
@@ -112,6 +136,8 @@ def process(fn: Path, args) -> bool:
         new = Path(tmp) / fn.name
         if problem := execute_apart(fn, new, args): print(f'FAILED {name}\n{problem}', flush=True)
         elif not (problem := compare(fn, new)): print(f'ok     {name} ({time.time() - start:.0f} s)', flush=True)
+        elif args.check and (there := stored_elsewhere(fn)):
+            problem = print(f'ran    {name} ({time.time() - start:.0f} s), not as stored on {there}:\n{problem}', flush=True)
         elif args.check: print(f'STALE  {name}\n{problem}', flush=True)
         else:
             fn.write_text(new.read_text(encoding='utf-8'), encoding='utf-8')
