@@ -85,9 +85,9 @@ def step(repeats):
         def by_pytorch():
             with patch('gan_influence.influence.twice', lambda values: nullcontext()): backtrack(gan, u, s, b, w)
         kinds = {'plain PyTorch': plain_step(*CASES[case][0](), b.x, b.z), 'step': lambda: gan.step(s, b, w), 'step back': lambda: backtrack(gan, u, s, b, w), "step back, PyTorch's layers": by_pytorch}
-        if case.startswith('FCGAN'):
-            fast = replace(gan, compiled=True)
-            kinds |= {'step, compiled': lambda: fast.step(s, b, w), 'step back, compiled': lambda: backtrack(fast, u, s, b, w)}
+        fast = replace(gan, compiled=True)
+        kinds['step back, compiled'] = lambda: backtrack(fast, u, s, b, w)
+        if case.startswith('FCGAN'): kinds['step, compiled'] = lambda: fast.step(s, b, w)
         yield from rows('step', case, race(kinds, repeats * (10 if case.startswith('FCGAN') else 1)), 'plain PyTorch', {k: '≤ 1.5' for k in kinds if 'back' in k and 'layers' not in k})
 
 
@@ -100,11 +100,10 @@ def trace(repeats):
             for one in steps: one()
         full, _ = trained(case, n, 1, Every(1))
         kinds = {'plain PyTorch': plain, 'trace': lambda: influence(run, metric), 'trace, every step logged': lambda: influence(full, metric)}
-        if case.startswith('FCGAN'):
-            fast, _ = trained(case, n, 1, compiled=True)
-            kinds['trace, compiled'] = lambda: influence(fast, metric)
-            fast_full, _ = trained(case, n, 1, Every(1), compiled=True)
-            kinds['trace, compiled, every step logged'] = lambda: influence(fast_full, metric)
+        fast, _ = trained(case, n, 1, compiled=True)
+        kinds['trace, compiled'] = lambda: influence(fast, metric)
+        fast_full, _ = trained(case, n, 1, Every(1), compiled=True)
+        kinds['trace, compiled, every step logged'] = lambda: influence(fast_full, metric)
         yield from rows('trace', f'{case}, {run.steps} steps', race(kinds, max(3, repeats // 3)), 'plain PyTorch', {k: '≤ 2' for k in kinds if 'trace' in k})
 
 

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from .batch_norm import SWITCHED, batch_norms, call_in_evaluation, call_in_training, moved, recorded, running_averages
-from .compiled import Compiled
+from .compiled import Compiled, fused_pull_norm
 from .core import normal, uniform, whole
+from .kinks import bumps
 from .losses import LOSSES, Loss, Losses
 from .optim import Params, SGD, average
-from .twice import convolves, twice
+from .twice import convolves, norms_by, twice
 
 # %% ../nbs/12_gan.ipynb #d88d3dde
 class State(NamedTuple):
@@ -88,7 +89,7 @@ class GAN:
     ema: float = 0.  # decay of the generator's average, which is then the one that is evaluated; 0 keeps none
     penalty: Callable | None = None  # on the discriminator: R1(…), R2(…), WGANGP(…) or a function like them
     augment: Callable | None = None  # what the discriminator's instances go through: Augment(…) or a function like it
-    compiled: bool = False  # run steps as compiled kernels? Worth it for small fully connected networks and some ten thousand steps
+    compiled: bool = False  # run steps as compiled kernels? Worth it for small fully connected networks and some ten thousand steps; of convolutional ones, on the CPU, the norms alone are compiled, for tracing
     labels: torch.Tensor | None = None  # `(m, ...)`: makes the GAN conditional, G(z, y) and D(x, y); generated instances draw their labels from these
 
     def __post_init__(self):
@@ -155,8 +156,8 @@ class GAN:
         "The discriminator's loss alone"
         z, u = self._latents(b)[0]
         if fake is None: fake = self.generate(g, z)
-        if made is None: made = self._made(d, fake, z, u)
-        loss = self.loss_d(d, self._real(d, b, w), made, w, *([] if b.y is None else [b.y]), *self._labels(z))
+        real, made = self._judged(d, b, w, fake, z, u) if made is None else (self._real(d, b, w), made)
+        loss = self.loss_d(d, real, made, w, *([] if b.y is None else [b.y]), *self._labels(z))
         if not self.penalty: return loss
         judge = lambda x, generated=False: self._made(d, x, z, u) if generated else self._real(d, b, w, x)
         return loss + self.penalty(judge, b.x, fake, w, *([] if b.mix is None else [b.mix]))
@@ -173,6 +174,16 @@ class GAN:
     def _made(self, d: Params, fake: torch.Tensor, z: torch.Tensor, u: torch.Tensor | None) -> torch.Tensor:
         "Logits of instances generated from `z`"
         return self.judge(d, fake, self.labels_of(z), u)
+
+    def _judged(self, d: Params, b: Batch, w: torch.Tensor, fake: torch.Tensor, z: torch.Tensor, u: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        "Logits of the real instances and of those generated from `z`, in one pass where none minds the others; a compiled step gains nothing by that"
+        apart = batch_norms(self.D) or bumps() or b.x.shape[1:] != fake.shape[1:] or self.compiled and self.gains_together(b.x.device)
+        if apart: return self._real(d, b, w), self._made(d, fake, z, u)
+        y, n = self.labels_of(z), len(b.x)
+        both = torch.cat([b.x, fake])
+        both.constant = n  # spares a first convolution what it would send back to the real ones
+        logits = self.judge(d, both, None if y is None else torch.cat([b.y, y]), None if u is None else torch.cat([b.u[:n], u]))
+        return logits[:n], logits[n:]
 
     def _labels(self, z: torch.Tensor) -> list[torch.Tensor]:
         "The labels of `z`, if there are any"
@@ -225,6 +236,8 @@ class GAN:
 
     def compute(self, name: str, f: Callable, b: Batch, *given):
         "`f(*given, b, self.moves(b))`, compiled where that is asked for; not the first steps, in which an optimiser may do otherwise than in the rest"
+        if self.compiled and not self.gains_together(b.x.device):
+            with norms_by(fused_pull_norm): return f(*given, b, self.moves(b))
         if not self.compiled or b.t < self.d_steps: return f(*given, b, self.moves(b))
         moves = self.moves(b)
         counted = b._replace(t=torch.tensor(b.t, dtype=torch.float64), idx=None)  # a step that is a tensor: one graph serves all
@@ -268,8 +281,8 @@ class GAN:
         grad = lambda of, at, given=None, zeros=True: torch.autograd.grad(of, at, given, create_graph=tracked, retain_graph=True, allow_unused=True, materialize_grads=zeros)
         with torch.enable_grad(), recorded(tracked) as read:
             fake = self.generate(g, b.z)
-            made = self._made(d, fake, *self._latents(b)[0])
-            loss_d, loss_g = self.loss_d(d, self._real(d, b, w), made, w), self.loss_g(g_alone, made)
+            real, made = self._judged(d, b, w, fake, *self._latents(b)[0])
+            loss_d, loss_g = self.loss_d(d, real, made, w), self.loss_g(g_alone, made)
             [to_d], [to_g, *alone] = grad(loss_d, [made]), grad(loss_g, [made, *g_alone.values()], zeros=False)
             ratio = to_g / to_d if to_g is not None else torch.tensor(torch.nan)
             # Not beyond 1e6, infinite or NaN: what the discriminator sends back then says too little of what the generator needs

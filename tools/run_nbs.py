@@ -23,6 +23,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 from fastcore.utils import str2bool, working_directory
@@ -40,10 +41,12 @@ PROCESSOR = 'float32_on'  # the key in a notebook's metadata
 
 
 def processor() -> str:
-    "This machine's processor, by its name"
-    info = Path('/proc/cpuinfo')
-    names = re.findall(r'^model name\s*: (.*)$', info.read_text(), re.M) if info.exists() else []
-    return names[0] if names else platform.processor()
+    """This machine's processor, as far as rounding may depend on it: PyTorch's kernels are chosen by its model and
+    instructions, and cut their sums to its caches"""
+    info, caches = Path('/proc/cpuinfo'), Path('/sys/devices/system/cpu/cpu0/cache')
+    fields = dict(re.findall(r'^([^\t:]+?)\s*: (.*)$', info.read_text().split('\n\n')[0], re.M)) if info.exists() else {}
+    model = [fields[k] for k in ('model name', 'cpu family', 'model') if k in fields] or [platform.processor()]
+    return ', '.join([*model, torch.backends.cpu.get_cpu_capability(), *(p.read_text().strip() for p in sorted(caches.glob('index*/size')))])
 
 
 def idle(cell, flags: set) -> bool:
@@ -151,7 +154,7 @@ def main():
     p.add_argument('notebooks', nargs='*', type=Path, help='all of them if none is named')
     p.add_argument('--check', action='store_true', help='store nothing, fail where an output changed')
     p.add_argument('--flags', default='', help='flags whose cells are run after all, such as "slow cuda"')
-    p.add_argument('--timeout', type=int, default=600, help='seconds a notebook may take')
+    p.add_argument('--timeout', type=int, default=1200, help='seconds a notebook may take')
     p.add_argument('--workers', type=int, default=1, help='notebooks run at once')
     p.add_argument('--into', type=Path, help=argparse.SUPPRESS)  # how this script calls itself for one notebook
     args = p.parse_args()
