@@ -85,7 +85,7 @@ def _kernel() -> Callable:
 def fused_pull_norm(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     "`pull_norm` as one compiled kernel; the plain one, with a warning, where that cannot be had"
     if _refused: return pull_norm(*given)
-    try: to_dy, to_x, parts = _kernel()(*given)
+    try: to_dy, to_x, parts = _kernel()(*(t.detach() for t in given))
     except Exception as e:
         _refused.append(e)
         warnings.warn(f'norms: not compiled ({[*str(e).strip().splitlines(), type(e).__name__][0][:120]}); the plain function runs.', stacklevel=2)

@@ -2,6 +2,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,16 @@ def test_backtrack_is_the_vjp_by_torch_func(nets, opt, alternating):
     theirs, dw = pull(u)
     close(ours, theirs)
     torch.testing.assert_close(score[0], -dw, rtol=1e-10, atol=1e-12)
+
+
+def test_compiled_norms_of_a_convolutional_gan():
+    "A step back with its norms as one kernel is the plain one, and really has them"
+    gan, s, b, w, u = random_step(DCGAN(width=3, dtype=torch.float64), (1, 28, 28), 32, opt_g=SGD(.05), opt_d=SGD(.2), compiled=True)
+    with warnings.catch_warnings(action='error'): [ours], score = backtrack(gan, [u], s, b, w)
+    [theirs], plain = backtrack(replace(gan, compiled=False), [u], s, b, w)
+    close(ours, theirs)
+    torch.testing.assert_close(score, plain, rtol=1e-10, atol=1e-12)
+    assert not torch.equal(score, plain)  # other sums
 
 
 @pytest.mark.parametrize('t', [0, 1])  # the discriminator's step, both players' step
