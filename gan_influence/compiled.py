@@ -36,7 +36,7 @@ class Compiled:
         with torch.no_grad(): return tree_unflatten(graph(*tensors), made)
 
 def _hush():
-    "It warns of every machine without a GPU"
+    "Silence PyTorch's builder of extensions, which warns of every machine without a GPU"
     logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
 
 def _compile(name: str, f: Callable, leaves: list, structure) -> tuple | None:
@@ -77,8 +77,11 @@ def norm_formula(
     to_x = u - avg(u) - xhat * (avg(xhat * u) + r * (avg(v * h) - mean_v * mean_h - xv * xh)) - a * xh - dx * (r * xv)
     return xhat * v_weight + a * weight + v_bias, to_x * r, a * dy
 
+_refused = []  # why there is no kernel, once that is known
+
 @cache
 def _kernel() -> Callable:
+    "The kernel, compiled at its first call"
     _hush()
     return torch.compile(norm_formula, dynamic=True, fullgraph=True)
 
@@ -91,5 +94,3 @@ def fused_pull_norm(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, t
         warnings.warn(f'norms: not compiled ({[*str(e).strip().splitlines(), type(e).__name__][0][:120]}); the plain function runs.', stacklevel=2)
         return pull_norm(*given)
     return to_dy, to_x, parts.sum(0)
-
-_refused = []  # why it could not be compiled
