@@ -57,7 +57,7 @@ def _products(after: list, before: list, adjoints: list[list], stacked: bool) ->
         except RuntimeError as e: warnings.warn(f'the metrics are traced one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}', stacklevel=2)
         else: return [p.new_zeros(len(adjoints), *p.shape) if v is None else v for v, p in zip(found, before)]
     each = [grad(u, retain_graph=i < len(adjoints), materialize_grads=True) for i, u in enumerate(adjoints, 1)]
-    return [torch.stack(v) for v in zip(*each)]
+    return [torch.stack(v) for v in zip(*each)] if len(each) > 1 else [v[None] for v in each[0]]
 
 def _like(s: State, values: Sequence[torch.Tensor]) -> State:
     "A state with the structure of `s` and these tensors, in the order of `flatten`"

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['X', 'W', 'Y', 'NHWC', 'BLOCK', 'without_values', 'nothing', 'keep_memory', 'Geometry', 'last', 'first', 'nhwc',
-           'product', 'Product', 'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout', 'pull_norm', 'norms_by',
-           'pull_norm_differentiably', 'group_norm', 'Sigmoid', 'SigmoidGrad', 'sigmoid', 'twice', 'convolves', 'call']
+           'product', 'Product', 'partners', 'Pull', 'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout',
+           'pull_norm', 'norms_by', 'pull_norm_differentiably', 'group_norm', 'Sigmoid', 'SigmoidGrad', 'sigmoid',
+           'twice', 'convolves', 'call']
 
 # %% ../nbs/06_twice.ipynb #fb9bc5f7
 import ctypes, os
@@ -72,6 +73,21 @@ class Geometry(NamedTuple):
         return max(self.w[:2]) <= 8 < 16 <= self.w[2] * self.w[3] and self.stride == self.dilation == [1, 1] and self.padding == [0, 0] and self.groups == 1
 
     @property
+    def few(self) -> bool:
+        "Are there so few channels that two `X` are faster as one of twice as many?"
+        return self.w[0] <= 16 and self.groups == 1 and not self.pointwise
+
+    @property
+    def twice_the_channels(self) -> 'Geometry':
+        "The same with kernels for two `y`"
+        return self._replace(w=(2 * self.w[0], *self.w[1:]))
+
+    @property
+    def without_constants(self) -> 'Geometry':
+        "The same for the other instances"
+        return self._replace(x=(self.x[0] - self.constant, *self.x[1:]), constant=0)
+
+    @property
     def one_channel(self) -> bool:
         "Have the images one channel, and is there no padding or dilation?"
         return self.w[1] == self.groups == 1 and self.dilation == [1, 1] and self.padding == [0, 0]
@@ -93,7 +109,7 @@ def product(which: int, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | N
     "`X(w, c)`, `W(x, c)` or `Y(x, w)`, and a bias added to each channel"
     if which == X and geo.constant:
         n = geo.constant
-        some = product(X, a, b[n:], bias, geo._replace(x=(geo.x[0] - n, *geo.x[1:]), constant=0))
+        some = product(X, a, b[n:], bias, geo.without_constants)
         return torch.cat([some.new_zeros(n, *some.shape[1:]), some])
     if geo.pointwise: return _pointwise(which, a, b, bias)
     conv = geo.stride, geo.padding, geo.dilation
@@ -125,45 +141,80 @@ def _to_one_channel(w: torch.Tensor, c: torch.Tensor, geo: Geometry) -> torch.Te
 
 # %% ../nbs/06_twice.ipynb #0ea88551
 class Product(Function):
-    "`product`, differentiable as often as one likes; as `W` it gives the bias's gradient too"
+    "`product`, differentiable as often as one likes, and maybe a stand-in for its kernel: what `Pull` sends to that comes back here, to be done along with the rest"
     @staticmethod
     def forward(ctx, which, a, b, bias, geo):
         "The third of the three tensors, from the other two"
-        ctx.which, ctx.geo = which, geo
-        ctx.save_for_backward(a, b)
-        if which != W: return product(which, a, b, bias, geo)
-        c = a if geo.transposed else b
-        return (product(W, a, b, None, geo), c.sum((0, 2, 3))) if _values else (nothing(a, geo.w), nothing(a, c.shape[1:2]))
+        ctx.which, ctx.geo, ctx.c = which, geo, None
+        ctx.set_materialize_grads(False)
+        kernel = nothing(b, b.shape) if which == Y and geo.few and not _values else None
+        ctx.save_for_backward(a, b, kernel)
+        return product(which, a, b, bias, geo), kernel
 
     @staticmethod
-    def backward(ctx, c, c_bias=None):
-        "Products again: the form is linear in each of the three"
-        (a, b), geo, which = ctx.saved_tensors, ctx.geo, ctx.which
-        _, need_a, need_b, need_bias, _ = ctx.needs_input_grad
-        d = lambda which, a, b, bias=None: Product.apply(which, a, b, bias, geo)
-        da = db = d_bias = None
-        if which == W:
-            if need_a: da = d(X, c, b, c_bias if geo.transposed else None)
-            if need_b: db = d(Y, a, c, None if geo.transposed else c_bias)
-        elif which == Y:
-            if need_a: da = d(X, b, c)
-            if need_b or need_bias: db, d_bias = d(W, a, c)
+    def backward(ctx, c, v_kernel):
+        "Two more products"
+        (a, b, kernel), which, geo = ctx.saved_tensors, ctx.which, ctx.geo
+        need_a, need_b, need_bias = ctx.needs_input_grad[1:4]
+        if c is None and v_kernel is None: return *[None] * 5,
+        if v_kernel is not None:  # x is reached by X(b, c) and X(v_kernel, c of the pass before): one product with twice the channels
+            if torch.is_grad_enabled(): raise RuntimeError('within twice(values=False) second derivatives can be had, and none beyond.')
+            if c is None: return None, product(X, v_kernel, ctx.c, None, geo), *[None] * 3
+            da = product(X, torch.cat([b, v_kernel]), torch.cat([c, ctx.c], 1), None, geo.twice_the_channels)
+            return None, da, *Pull.apply(which, a, b, c, None, geo, (False, need_b, need_bias))[1:], None
+        defer = kernel is not None and need_a and torch.is_grad_enabled() and ctx.c is None  # of several passes back, only the first
+        if defer: ctx.c = c.detach()
+        return None, *Pull.apply(which, a, b, c, kernel if defer else None, geo, (need_a, need_b, need_bias)), None
+
+def partners(which: int) -> tuple[Callable, Callable]:
+    "The gradient of a product in its first tensor, from its second and `c`, and in its second, from its first: which product it is, of what"
+    if which == Y: return lambda w, c: (X, w, c), lambda x, c: (W, x, c)
+    if which == X: return lambda y, c: (W, c, y), lambda w, c: (Y, c, w)
+    return lambda y, c: (X, c, y), lambda x, c: (Y, x, c)
+
+class Pull(Function):
+    "The gradients of a product in its two tensors and its bias"
+    @staticmethod
+    def forward(ctx, which, a, b, c, deferred, geo, needed):
+        "Those that are needed"
+        ctx.which, ctx.geo = which, geo
+        ctx.save_for_backward(a, b, c)
+        ctx.set_materialize_grads(False)
+        in_a, in_b = partners(which)
+        of = lambda which, *given: product(which, *given, None, geo) if which != W or _values else nothing(c, geo.w)
+        in_bias = lambda: c.sum((0, 2, 3)) if _values else nothing(c, c.shape[1:2])
+        return of(*in_a(b, c)) if needed[0] else None, of(*in_b(a, c)) if needed[1] else None, in_bias() if needed[2] else None
+
+    @staticmethod
+    def backward(ctx, v_a, v_b, v_bias):
+        "Products again, since the form is linear in each tensor; `c` is reached by a sum of two of one kind"
+        which, (a, b, c), geo = ctx.which, ctx.saved_tensors, ctx.geo
+        in_a, in_b = partners(which)
+        _, need_a, need_b, need_c, deferred, *_ = ctx.needs_input_grad
+        of = lambda which, a, b, bias=None, geo=geo: Product.apply(which, a, b, bias, geo)[0]
+        to_a = of(*in_a(v_b, c)) if need_a and v_b is not None and not deferred else None
+        n = geo.constant if which == Y and v_a is not None else 0  # what constants would get is nothing, and nothing comes back from it
+        v_a, c_a, geo_a = (v_a[n:], c[n:], geo.without_constants) if n else (v_a, c, geo)
+        to_b = of(*in_b(v_a, c_a), geo=geo_a) if need_b and v_a is not None else None
+        if not need_c: to_c = None
+        elif which == X and geo.few and v_a is not None and v_b is not None:  # as one product with twice the channels
+            to_c = of(X, torch.cat([a, v_a]), torch.cat([v_b, b], 1), v_bias, geo.twice_the_channels)
         else:
-            if need_a or need_bias: da, d_bias = d(W, c, b)
-            if need_b: db = d(Y, c, a)
-        return None, da, db, d_bias if need_bias else None, None
+            to_c = of(which, a, v_b, v_bias) if v_b is not None else torch.zeros_like(c) if v_bias is None else v_bias.view(-1, 1, 1) + torch.zeros_like(c)
+            if v_a is not None: to_c[n:].add_(of(which, v_a, b, geo=geo_a))
+        return None, to_a, to_b, to_c, v_b if deferred else None, None, None
 
 def _pair(v) -> list: return [v, v] if isinstance(v, int) else list(v)
 
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> torch.Tensor:
     "`torch.nn.functional.conv2d`"
-    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, _pair(stride), _pair(padding), _pair(dilation), groups, False, getattr(input, 'constant', 0)))
+    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, _pair(stride), _pair(padding), _pair(dilation), groups, False, getattr(input, 'constant', 0)))[0]
 
 def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> torch.Tensor:
     "`torch.nn.functional.conv_transpose2d`"
     stride, padding, more, dilation = map(_pair, (stride, padding, output_padding, dilation))
     size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, d, k, m in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], more)]
-    return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups, True))
+    return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups, True))[0]
 
 # %% ../nbs/06_twice.ipynb #acfe2322
 BLOCK = 2**18  # elements worked on at a time
