@@ -68,11 +68,6 @@ class Geometry(NamedTuple):
         return tuple(self.w[2:]) == (1, 1) and self.stride == [1, 1] and self.padding == [0, 0] and self.groups == 1
 
     @property
-    def narrow(self) -> bool:
-        "Are there so few channels that `X` is faster as a convolution with the kernel turned round, and can it be one?"
-        return max(self.w[:2]) <= 8 < 16 <= self.w[2] * self.w[3] and self.stride == self.dilation == [1, 1] and self.padding == [0, 0] and self.groups == 1
-
-    @property
     def few(self) -> bool:
         "Are there so few channels that two `X` are faster as one of twice as many?"
         return self.w[0] <= 16 and self.groups == 1 and not self.pointwise
@@ -115,7 +110,7 @@ def product(which: int, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | N
     conv = geo.stride, geo.padding, geo.dilation
     if which == Y: return torch.conv2d(a, nhwc(b), bias, *conv, geo.groups)
     if which == X and geo.one_channel: out = _to_one_channel(a, b, geo)
-    elif which == X and geo.narrow: return torch.conv2d(b, nhwc(a.flip(2, 3).transpose(0, 1)), bias, padding=[k - 1 for k in geo.w[2:]])
+    elif which == X and geo.stride == [1, 1]: return torch.conv_transpose2d(b, a, bias, padding=geo.padding, groups=geo.groups, dilation=geo.dilation)
     else:
         like = lambda shape: torch.empty(shape, dtype=b.dtype, memory_format=NHWC)
         x, w = (like(geo.x), nhwc(a)) if which == X else (a, like(geo.w))
@@ -258,7 +253,7 @@ def layout(x: torch.Tensor, groups: int) -> tuple[Callable, ...]:
     "Four maps: instances → rows `(B, groups, n)` in memory order, channels → `(groups, n)`, and the way back of both"
     shape, size, channels = x.shape, x.shape[2:].numel(), x.shape[1]
     if groups == 1 and x.dim() == 4 and x.is_contiguous(memory_format=NHWC):
-        return (lambda t: last(t).reshape(len(t), 1, -1), lambda t: t.repeat(size)[None],
+        return (lambda t: last(t).reshape(len(t), 1, -1), lambda t: t.expand(size, channels).reshape(1, -1),
                 lambda t: first(t.view(len(t), *shape[2:], channels)), lambda t: t.view(size, channels).sum(0))
     return (lambda t: t.reshape(len(t), groups, -1), lambda t: t.repeat_interleave(size).view(groups, -1),
             lambda t: t.view(shape), lambda t: t.view(channels, size).sum(1))
@@ -280,10 +275,11 @@ def pull_norm(
         u = torch.mul(dy, v_weight, out=to_x_)
         dot = lambda s, t: avg(torch.mul(s, t, out=temp))
         xv, xh, xu, vh, mean_v, mean_h = dot(xhat, v), dot(xhat, h), dot(xhat, u), dot(v, h), avg(v), avg(h)
-        v_dx = r * (vh - mean_v * mean_h - xv * xh)  # mean of v · dx, where dx = r (h - mean_h - xh · xhat)
+        # dx = r (h - mean_h - xh · xhat), so the mean of v · dx is r (vh - mean_v · mean_h - xv · xh)
+        less = lambda t, a, b, times=1: torch.addcmul(t, a, b, value=-times)
+        r_xv, of_xhat = r * xv, xu.addcmul(r, less(less(vh, mean_v, mean_h), xv, xh, 2))
         a = torch.sub(v, mean_v, out=temp).addcmul_(xhat, xv, value=-1).mul_(r)
-        (u.sub_(avg(u) - r * xv * mean_h).addcmul_(xhat, xu + v_dx - r * xv * xh, value=-1)
-          .addcmul_(a, xh, value=-1).addcmul_(h, r * xv, value=-1).mul_(r))
+        u.sub_(less(avg(u), r_xv, mean_h)).addcmul_(xhat, of_xhat, value=-1).addcmul_(a, xh, value=-1).addcmul_(h, r_xv, value=-1).mul_(r)
         torch.mul(xhat, v_weight, out=to_dy_).addcmul_(a, weight).add_(v_bias)
         to_weight += a.mul_(dy).sum(0)
     return to_dy, to_x, to_weight
