@@ -256,16 +256,33 @@ class GAN:
             # Where the discriminator mixes the instances of a batch, one pass back through it cannot serve both players
             shortcut = not gradients and not self.penalty and isinstance(self.loss_fn, Loss) and 'd' not in s.running
             (grad_d, grad_g), read = self._joint(s, b, w) if shortcut else (gradients or own_gradients)(lambda d, g: self.losses(g, d, b, w), s.d, s.g)
-        else: [grad_d], read = (gradients or own_gradients)(lambda d: [self._loss_d(opponent, d, b, w)], s.d)
+        else:
+            # Generated once for both players; not where the step is differentiated: there the new discriminator depends on the generator
+            # through these instances, and the gradient of the generator's loss is a partial one, which must not lead through that
+            once = generator_moves and self.shared_latents and not (gradients or s.running or tracks(s.d, s.g))
+            g, fake = self._generated(s, b) if once else (None, None)
+            [grad_d], read = (gradients or own_gradients)(lambda d: [self._loss_d(opponent, d, b, w, fake.detach() if once else None)], s.d)
         d, md = self.opt_d.update(grad_d, s.md, s.d, b.t)
         d = typed(d, s.d)
         s = s._replace(running=self._moved(s, 'd', read, 'real', 'made'))
         if not generator_moves: return s._replace(d=d, md=md)
         if not together:
-            [grad_g], read = (gradients or own_gradients)(lambda g: [self._loss_g(g, d if self.alternating else s.d, b)], s.g)
+            answered = d if self.alternating else s.d
+            if once: grad_g, read = self._answer(g, fake, answered, b), {}
+            else: [grad_g], read = (gradients or own_gradients)(lambda g: [self._loss_g(g, answered, b)], s.g)
         g, mg = self.opt_g.update(grad_g, s.mg, s.g, b.t // self.d_steps)
         g = typed(g, s.g)
         return State(g, d, mg, md, average(s.ema, {k: g[k] for k in s.ema}, self.ema), self._moved(s, 'g', read, 'g'))
+
+    def _generated(self, s: State, b: Batch) -> tuple[Params, torch.Tensor]:
+        "Stand-ins for the generator's parameters, to differentiate in, and what they make of the latents"
+        g = own(False)(s.g)
+        with torch.enable_grad(): return g, self.generate(g, b.z)
+
+    def _answer(self, g: Params, fake: torch.Tensor, d: Params, b: Batch) -> Params:
+        "The gradient of the generator's loss in its parameters `g`, which made `fake`"
+        with torch.enable_grad(): loss = self.loss_g(g, self._made(d, fake, *self._latents(b)[1]), *self._labels(b.z))
+        return dict(zip(g, torch.autograd.grad(loss, list(g.values()), materialize_grads=True)))
 
     def _moved(self, s: State, who: str, read: dict, *passes: str) -> dict:
         "All running averages after one player's step"

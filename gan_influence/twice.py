@@ -59,7 +59,6 @@ class Geometry(NamedTuple):
     padding: list
     dilation: list
     groups: int
-    transposed: bool  # was the layer `y, w → x`?
     constant: int = 0  # instances, first in the batch, whose `x` does not depend on anything
 
     @property
@@ -136,7 +135,7 @@ def _to_one_channel(w: torch.Tensor, c: torch.Tensor, geo: Geometry) -> torch.Te
 
 # %% ../nbs/06_twice.ipynb #0ea88551
 class Product(Function):
-    "`product`, differentiable as often as one likes, and maybe a stand-in for its kernel: what `Pull` sends to that comes back here, to be done along with the rest"
+    "`product`, differentiable as often as one likes with values, and twice without; then it may give out a stand-in for its kernel: what `Pull` sends to that comes back here, to be done along with the rest"
     @staticmethod
     def forward(ctx, which, a, b, bias, geo):
         "The third of the three tensors, from the other two"
@@ -148,7 +147,7 @@ class Product(Function):
 
     @staticmethod
     def backward(ctx, c, v_kernel):
-        "Two more products"
+        "The gradients in its tensors, and what `Pull` left to be done here"
         (a, b, kernel), which, geo = ctx.saved_tensors, ctx.which, ctx.geo
         need_a, need_b, need_bias = ctx.needs_input_grad[1:4]
         if c is None and v_kernel is None: return *[None] * 5,
@@ -162,10 +161,10 @@ class Product(Function):
         return None, *Pull.apply(which, a, b, c, kernel if defer else None, geo, (need_a, need_b, need_bias)), None
 
 def partners(which: int) -> tuple[Callable, Callable]:
-    "The gradient of a product in its first tensor, from its second and `c`, and in its second, from its first: which product it is, of what"
-    if which == Y: return lambda w, c: (X, w, c), lambda x, c: (W, x, c)
-    if which == X: return lambda y, c: (W, c, y), lambda w, c: (Y, c, w)
-    return lambda y, c: (X, c, y), lambda x, c: (Y, x, c)
+    "For a product of a and b, whose result receives c: which product of what is its gradient in a, given b and c, and which in b, given a and c"
+    if which == Y: return lambda b, c: (X, b, c), lambda a, c: (W, a, c)
+    if which == X: return lambda b, c: (W, c, b), lambda a, c: (Y, c, a)
+    return lambda b, c: (X, c, b), lambda a, c: (Y, a, c)
 
 class Pull(Function):
     "The gradients of a product in its two tensors and its bias"
@@ -196,20 +195,23 @@ class Pull(Function):
             to_c = of(X, torch.cat([a, v_a]), torch.cat([v_b, b], 1), v_bias, geo.twice_the_channels)
         else:
             to_c = of(which, a, v_b, v_bias) if v_b is not None else torch.zeros_like(c) if v_bias is None else v_bias.view(-1, 1, 1) + torch.zeros_like(c)
-            if v_a is not None: to_c[n:].add_(of(which, v_a, b, geo=geo_a))
+            if v_a is not None:
+                if torch.is_grad_enabled(): to_c = to_c.clone()  # what a Function gives may be a view, not to be changed in place
+                to_c[n:].add_(of(which, v_a, b, geo=geo_a))
         return None, to_a, to_b, to_c, v_b if deferred else None, None, None
 
 def _pair(v) -> list: return [v, v] if isinstance(v, int) else list(v)
 
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> torch.Tensor:
     "`torch.nn.functional.conv2d`"
-    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, _pair(stride), _pair(padding), _pair(dilation), groups, False, getattr(input, 'constant', 0)))[0]
+    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, _pair(stride), _pair(padding), _pair(dilation), groups, getattr(input, 'constant', 0)))[0]
 
 def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> torch.Tensor:
     "`torch.nn.functional.conv_transpose2d`"
     stride, padding, more, dilation = map(_pair, (stride, padding, output_padding, dilation))
+    if any(m >= s for m, s in zip(more, stride)): return F.conv_transpose2d(input, weight, bias, stride, padding, more, groups, dilation)  # no convolution leads back
     size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, d, k, m in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], more)]
-    return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups, True))[0]
+    return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups))[0]
 
 # %% ../nbs/06_twice.ipynb #acfe2322
 BLOCK = 2**18  # elements worked on at a time
