@@ -162,10 +162,11 @@ class GAN:
         judge = lambda x, generated=False: self._made(d, x, z, u) if generated else self._real(d, b, w, x)
         return loss + self.penalty(judge, b.x, fake, w, *([] if b.mix is None else [b.mix]))
 
-    def _loss_g(self, g: Params, d: Params, b: Batch) -> torch.Tensor:
+    def _loss_g(self, g: Params, d: Params, b: Batch, fake: torch.Tensor | None = None) -> torch.Tensor:
         "The generator's loss alone"
         z, u = self._latents(b)[1]
-        return self.loss_g(g, self._made(d, self.generate(g, z), z, u), *self._labels(z))
+        if fake is None: fake = self.generate(g, z)
+        return self.loss_g(g, self._made(d, fake, z, u), *self._labels(z))
 
     def _real(self, d: Params, b: Batch, w: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
         "Logits of the real instances, or of others in their place"
@@ -281,7 +282,7 @@ class GAN:
 
     def _answer(self, g: Params, fake: torch.Tensor, d: Params, b: Batch) -> Params:
         "The gradient of the generator's loss in its parameters `g`, which made `fake`"
-        with torch.enable_grad(): loss = self.loss_g(g, self._made(d, fake, *self._latents(b)[1]), *self._labels(b.z))
+        with torch.enable_grad(): loss = self._loss_g(g, d, b, fake)
         return dict(zip(g, torch.autograd.grad(loss, list(g.values()), materialize_grads=True)))
 
     def _moved(self, s: State, who: str, read: dict, *passes: str) -> dict:

@@ -139,7 +139,7 @@ class Product(Function):
     @staticmethod
     def forward(ctx, which, a, b, bias, geo):
         "The third of the three tensors, from the other two"
-        ctx.which, ctx.geo, ctx.c = which, geo, None
+        ctx.which, ctx.geo, ctx.c_before = which, geo, None
         ctx.set_materialize_grads(False)
         kernel = nothing(b, b.shape) if which == Y and geo.few and not _values else None
         ctx.save_for_backward(a, b, kernel)
@@ -151,13 +151,13 @@ class Product(Function):
         (a, b, kernel), which, geo = ctx.saved_tensors, ctx.which, ctx.geo
         need_a, need_b, need_bias = ctx.needs_input_grad[1:4]
         if c is None and v_kernel is None: return *[None] * 5,
-        if v_kernel is not None:  # x is reached by X(b, c) and X(v_kernel, c of the pass before): one product with twice the channels
+        if v_kernel is not None:  # x is reached by X(b, c) and X(v_kernel, c_before), that of the pass before: one product with twice the channels
             if torch.is_grad_enabled(): raise RuntimeError('within twice(values=False) second derivatives can be had, and none beyond.')
-            if c is None: return None, product(X, v_kernel, ctx.c, None, geo), *[None] * 3
-            da = product(X, torch.cat([b, v_kernel]), torch.cat([c, ctx.c], 1), None, geo.twice_the_channels)
+            if c is None: return None, product(X, v_kernel, ctx.c_before, None, geo), *[None] * 3
+            da = product(X, torch.cat([b, v_kernel]), torch.cat([c, ctx.c_before], 1), None, geo.twice_the_channels)
             return None, da, *Pull.apply(which, a, b, c, None, geo, (False, need_b, need_bias))[1:], None
-        defer = kernel is not None and need_a and torch.is_grad_enabled() and ctx.c is None  # of several passes back, only the first
-        if defer: ctx.c = c.detach()
+        defer = kernel is not None and need_a and torch.is_grad_enabled() and ctx.c_before is None  # of several passes back, only the first
+        if defer: ctx.c_before = c.detach()
         return None, *Pull.apply(which, a, b, c, kernel if defer else None, geo, (need_a, need_b, need_bias)), None
 
 def partners(which: int) -> tuple[Callable, Callable]:
@@ -169,8 +169,8 @@ def partners(which: int) -> tuple[Callable, Callable]:
 class Pull(Function):
     "The gradients of a product in its two tensors and its bias"
     @staticmethod
-    def forward(ctx, which, a, b, c, deferred, geo, needed):
-        "Those that are needed"
+    def forward(ctx, which, a, b, c, kernel, geo, needed):
+        "Those that are needed; `kernel`: the layer's stand-in, to leave it what reaches `a` the second time, or None"
         ctx.which, ctx.geo = which, geo
         ctx.save_for_backward(a, b, c)
         ctx.set_materialize_grads(False)
@@ -184,9 +184,9 @@ class Pull(Function):
         "Products again, since the form is linear in each tensor; `c` is reached by a sum of two of one kind"
         which, (a, b, c), geo = ctx.which, ctx.saved_tensors, ctx.geo
         in_a, in_b = partners(which)
-        _, need_a, need_b, need_c, deferred, *_ = ctx.needs_input_grad
+        _, need_a, need_b, need_c, leave, *_ = ctx.needs_input_grad
         of = lambda which, a, b, bias=None, geo=geo: Product.apply(which, a, b, bias, geo)[0]
-        to_a = of(*in_a(v_b, c)) if need_a and v_b is not None and not deferred else None
+        to_a = of(*in_a(v_b, c)) if need_a and v_b is not None and not leave else None
         n = geo.constant if which == Y and v_a is not None else 0  # what constants would get is nothing, and nothing comes back from it
         v_a, c_a, geo_a = (v_a[n:], c[n:], geo.without_constants) if n else (v_a, c, geo)
         to_b = of(*in_b(v_a, c_a), geo=geo_a) if need_b and v_a is not None else None
@@ -198,7 +198,7 @@ class Pull(Function):
             if v_a is not None:
                 if torch.is_grad_enabled(): to_c = to_c.clone()  # what a Function gives may be a view, not to be changed in place
                 to_c[n:].add_(of(which, v_a, b, geo=geo_a))
-        return None, to_a, to_b, to_c, v_b if deferred else None, None, None
+        return None, to_a, to_b, to_c, v_b if leave else None, None, None
 
 def _pair(v) -> list: return [v, v] if isinstance(v, int) else list(v)
 
