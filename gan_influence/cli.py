@@ -105,19 +105,19 @@ def metrics_for(path: Path, gan: GAN, data: Data, split: str, names: list | None
     return {n: makers[n]() for n in names}
 
 # %% ../nbs/30_cli.ipynb #10b9b3e3
-def score(path: Path, run: Run, data: Data, names: list | None, epochs: int | None, kinks: float | None = None, draws: int = 1) -> Scores:
+def score(path: Path, run: Run, data: Data, names: list | None, epochs: int | None, kinks: float | None = None, draws: int = 1, renormalise: bool = False) -> Scores:
     "Score every training instance on the metrics and on the discriminator's loss, in one replay per draw"
     metrics = metrics_for(path, run.gan, data, 'valid', names) | metrics_for(path, run.gan, data, 'valid', ['D loss'])
-    scores = influence(run, metrics, epochs, kinks=kinks) if draws == 1 else expected_influence(run, metrics, epochs, draws, kinks=kinks)
+    scores = influence(run, metrics, epochs, renormalise, kinks=kinks) if draws == 1 else expected_influence(run, metrics, epochs, draws, renormalise, kinks)
     for stale in ('cleanse.csv', 'check.csv'): (path/stale).unlink(missing_ok=True)
     scores.save(path/'scores.csv')
     return scores
 
-def trust_run(path: Path, run: Run, data: Data, name: str | None, epochs: int | None, probes: int, kinks: float | None = None) -> Trust:
+def trust_run(path: Path, run: Run, data: Data, name: str | None, epochs: int | None, probes: int, kinks: float | None = None, renormalise: bool = False) -> Trust:
     "How far back the scores of a metric can be believed"
     metric = next(iter(metrics_for(path, run.gan, data, 'valid', [name] if name else None).values()))
-    found = trust(run, metric, epochs, probes=probes, kinks=kinks)
-    write_file(path/'trust.csv', found.table.assign(metric=metric.name, kinks=kinks, run=fingerprint_state(run.state())).to_csv())
+    found = trust(run, metric, epochs, probes=probes, renormalise=renormalise, kinks=kinks)
+    write_file(path/'trust.csv', found.table.assign(metric=metric.name, renormalised=renormalise, kinks=kinks, run=fingerprint_state(run.state())).to_csv())
     write_file(path/'trust.png', png(plot_trust(found)))
     return found
 
@@ -138,33 +138,35 @@ def cleanse_run(path: Path, run: Run, data: Data, scores: Scores, sizes: list, d
     tested = metrics_for(path, run.gan, data, 'test', [n for n in scores.names if n != 'D loss'] or scores.names)
     unseen = range(scores.draws, scores.draws + draws) if draws > 1 else draws
     chosen = orders(path, run, data, scores)
+    if adaptive and scores.renormalised: raise ValueError('adaptive greedy looks at trainings whose weights are not renormalised: score without --renormalise.')
     if adaptive: chosen |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, scores.kinks) for k, m in metrics_for(path, run.gan, data, 'valid', list(tested)).items()}
-    return cleanse(run, chosen, sizes, tested, scores.epochs, done=lambda t: write_file(path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
+    return cleanse(run, chosen, sizes, tested, scores.epochs, scores.renormalised, done=lambda t: write_file(path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
 
 def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
     "Leave instances out one at a time, in every draw that was scored, and compare with their scores"
     if instances < 3: raise ValueError(f'{instances} instances are too few to compare: leave out 3 or more.')
     idx, predicted = scores.traced.nonzero().flatten()[:instances], scores[name]
     metric = metrics_for(path, run.gan, data, 'valid', [name])
-    true = leave_one_out(run, metric, idx, scores.epochs, draws=scores.draws)[:, 0]
+    true = leave_one_out(run, metric, idx, scores.epochs, renormalise=scores.renormalised, draws=scores.draws)[:, 0]
     write_file(path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=predicted[idx], true=true)).to_csv(index=False))
     write_file(path/'check.png', png(plot_agreement(predicted[idx], true, f'change of {name} when an instance is left out')))
     found = agreement(predicted[idx], true)
     return {'tau': found.pop('tau'), '±': float(bootstrapped(stats.kendalltau, predicted[idx], true).standard_error), **found}
 
-def load_trust(path: Path, run: Run) -> tuple[str, float | None, Trust] | None:
-    "A metric, the width of kinks, and what `trust` left about them and this state of the run; None if there is nothing"
+def load_trust(path: Path, run: Run) -> tuple[str, tuple, Trust] | None:
+    "A metric, `renormalise` and the width of kinks, and what `trust` left about them and this state of the run; None if there is nothing"
     if not (path/'trust.csv').exists(): return None
     try:
         table = pd.read_csv(path/'trust.csv', index_col='epochs')
         if set(table.run) != {fingerprint_state(run.state())}: return None
-        return table.metric.iloc[0], None if table.kinks.isna().all() else float(table.kinks.iloc[0]), Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU)
+        how = bool(table.renormalised.iloc[0]), None if table.kinks.isna().all() else float(table.kinks.iloc[0])
+        return table.metric.iloc[0], how, Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU)
     except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 
-def recommended(path: Path, run: Run, kinks: float | None) -> int | None:
+def recommended(path: Path, run: Run, renormalise: bool, kinks: float | None) -> int | None:
     "How many epochs `trust` recommended to trace in this way, which is said; 1 if it warned of all; None if it could not tell, or was not asked"
     metric, looked_with, doubt = load_trust(path, run) or (None, None, None)
-    if doubt is None or looked_with != kinks or doubt.table.tau.isna().all(): return None
+    if doubt is None or looked_with != (renormalise, kinks) or doubt.table.tau.isna().all(): return None
     print(f'epochs: {doubt.epochs}, as `trust` recommended for {metric}' if doubt.epochs else f'epochs: 1. `trust` on {metric}: {doubt.reason}')
     return doubt.epochs or 1
 
@@ -242,11 +244,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the discriminator is always added')
     p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: what `trust` recommended for this run; 1 if it warned of all; all if it was not asked)')
     p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact derivative')
+    p.add_argument('--renormalise', action='store_true', help='predict a training in which the weights of every batch are scaled to sum to its size, so that removing many does not weaken the real instances beside the generated ones')
     p.add_argument('--draws', type=int, default=1, help='average over so many trainings, whose traced epochs have other batches and latents (try 10)')
     p = verb('trust', 'measure how far back the scores of a metric can be believed, before acting on them')
     p.add_argument('--metric', help='default: ALL for points, FID for labelled images')
     p.add_argument('--epochs', type=int, help='how far back to look (default: all)')
     p.add_argument('--probes', type=int, default=40, help='how many instances to leave out for real')
+    p.add_argument('--renormalise', action='store_true', help='as in `score`')
     p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact derivative')
     p = verb('cleanse', 'remove the most harmful, retrain, test, and compare with the baselines')
     p.add_argument('--sizes', type=int, nargs='+', required=True, help='how many instances to remove')
@@ -299,9 +303,9 @@ def execute(a: argparse.Namespace):
         return print(f'{run}\ndata: {data.source}\nlosses: {run.history[-1]}')
     run, data = open_run(a.run)
     if a.verb == 'score':
-        scores = score(a.run, run, data, a.metrics, recommended(a.run, run, a.kinks) if a.epochs is None else a.epochs, a.kinks, a.draws)
+        scores = score(a.run, run, data, a.metrics, recommended(a.run, run, a.renormalise, a.kinks) if a.epochs is None else a.epochs, a.kinks, a.draws, a.renormalise)
         return print(f'{scores}\n{a.run/"scores.csv"}')
-    if a.verb == 'trust': return print(f'{trust_run(a.run, run, data, a.metric, a.epochs, a.probes, a.kinks)}\n{a.run/"trust.csv"}')
+    if a.verb == 'trust': return print(f'{trust_run(a.run, run, data, a.metric, a.epochs, a.probes, a.kinks, a.renormalise)}\n{a.run/"trust.csv"}')
     scores = load_scores(a.run, run, data)
     if a.verb == 'cleanse':
         table = cleanse_run(a.run, run, data, scores, a.sizes, a.draws, a.adaptive)

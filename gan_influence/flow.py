@@ -44,13 +44,15 @@ def flow(
     metrics: Callable | dict | Sequence,  # as in `influence`
     epochs: int | None = None,  # how many of the last epochs to trace; None means all
     ways: bool = True,  # tell open loop and feedback apart? Takes about twice as long
+    renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
 ) -> Flow:
     "Trace metrics back like `influence`, and keep what every epoch contributed, and by which way"
     metrics, first = named(metrics), run.first_epoch(epochs)
+    run.check_renormalise(renormalise)
     with exact(run.data.device): values, ends = map(list, zip(*(gradient(m, run.model) for m in metrics.values())))
-    found, traced, growth = parts(run, ends, first, (True, False) if ways else (True,), kinks)
-    scores = scores_of(run, metrics, values, found[True].sum(0), traced, run.epochs - first, kinks=kinks)
+    found, traced, growth = parts(run, ends, first, (True, False) if ways else (True,), renormalise, kinks)
+    scores = scores_of(run, metrics, values, found[True].sum(0), traced, run.epochs - first, renormalise, kinks)
     return Flow(scores, found[True], found.get(False), growth)
 
 def parts(
@@ -58,6 +60,7 @@ def parts(
     ends: list[State],  # derivatives in the last state, M of them
     first: int,  # the first epoch to trace
     ways: Sequence[bool],  # with feedback? without?
+    renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
 ) -> tuple[dict, torch.Tensor, torch.Tensor]:  # way → `(k, n, M)` scores by epoch; which instances were traced `(n,)`; growth
     "Trace derivatives back and keep what every epoch contributed"
@@ -69,7 +72,7 @@ def parts(
         for way, share in shares.items(): found[way][epoch].index_add_(1, b.idx, share.double())
         traced[b.idx] = True
         if b.t % steps == 0: sizes[epoch] = _size(routes[ways[0]])
-    walk_back(run, 'flow', dict.fromkeys(ways, ends), first, visit, dict(sizes=sizes, traced=traced) | {f'found {way}': f for way, f in found.items()}, kinks)
+    walk_back(run, 'flow', dict.fromkeys(ways, ends), first, visit, dict(sizes=sizes, traced=traced) | {f'found {way}': f for way, f in found.items()}, renormalise, kinks)
     return {way: f.transpose(1, 2).cpu() for way, f in found.items()}, traced, sizes / sizes[-1]
 
 def _size(adjoints: list) -> torch.Tensor:

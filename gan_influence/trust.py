@@ -22,7 +22,7 @@ from .core import Progress, exact, fingerprint, permutation, whole
 from .branch import redrawn
 from .flow import Flow, flow
 from .gan import Batch, Model, State
-from .influence import Scores, backtrack, gradient, influence, named
+from .influence import Scores, backtrack, gradient, influence, named, removal
 from .log import Unfinished, map_tensors
 from .metrics import evaluate
 from .retrain import leaving_out, retrain_many
@@ -34,11 +34,12 @@ def removals(
     probes: torch.Tensor,  # `(p,)` indices
     epochs: int,  # how many of the last to train again
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
+    renormalise: bool = False,  # as in `retrain`
 ) -> tuple[torch.Tensor, torch.Tensor, float]:  # change of the metric at weights ½ and 0, `(p,)` each; metasmoothness
     "What half a removal and a whole one of each probe do"
     rows = torch.cat([run.weights()[None], *(leaving_out(run, probes[:, None], w) for w in (.5, 0.))])
     values, generators = [], []
-    for model in retrain_many(run, rows, epochs, chunk):
+    for model in retrain_many(run, rows, epochs, chunk, renormalise):
         values.append(evaluate(metric, model))
         generators.append(torch.cat([p.flatten() for p in model.state.g.values()]).cpu())
     half, full = (torch.tensor(values[1:], dtype=torch.float64) - values[0]).view(2, -1)
@@ -75,7 +76,7 @@ def variants(metric: Callable, n: int, seed: int = 0) -> list[Callable]:
     return found
 
 # %% ../nbs/28_trust.ipynb #55429b11
-def in_float64(run: Run, metric: Callable, epochs: int, kinks: float | None = None) -> torch.Tensor:  # `(epochs, n)`
+def in_float64(run: Run, metric: Callable, epochs: int, renormalise: bool = False, kinks: float | None = None) -> torch.Tensor:  # `(epochs, n)`
     "What each of the last epochs contributes to the scores, if what was computed in the run's precision is pulled back in float64"
     double = lambda t: t.double() if torch.is_tensor(t) and t.is_floating_point() else t
     gan = replace(run.gan, G=deepcopy(run.gan.G).double(), D=deepcopy(run.gan.D).double(), labels=None if run.labels is None else double(run.gan.labels))
@@ -86,7 +87,7 @@ def in_float64(run: Run, metric: Callable, epochs: int, kinks: float | None = No
         for s, b in run.backwards(range(first * steps, run.steps)):
             w = double(run.weigh(b))
             adjoints, [share] = backtrack(gan, adjoints, map_tensors(double, s), Batch(*map(double, b)), w, kinks=kinks)
-            found[b.t // steps - first].index_add_(0, b.idx, share * w)
+            found[b.t // steps - first].index_add_(0, b.idx, *removal(share[None], w, renormalise))
             bar.tick()
     return found.cpu()
 
@@ -115,6 +116,7 @@ def trust(
     target: float = TARGET_TAU,  # Kendall's τ at which scores are believed
     seed: int = 0,  # of probes and draws
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
+    renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
 ) -> Trust:
     "Measure how far back the scores of a run can be believed; raises `ValueError` for what cannot be measured"
@@ -124,8 +126,8 @@ def trust(
     chosen = seen[permutation(len(seen), seed, 'probes').to(seen.device)[:probes]]
     [(name, metric)] = named(metric).items()
     others = {f'{name}, draw {i}': m for i, m in enumerate(variants(metric, whole(draws, 'draws'), seed))}
-    traced, double = flow(run, {name: metric, **others}, ks[-1], ways=False, kinks=kinks), _double(run, metric, ks[-1], kinks)
-    tested = _tested(run, metric, traced, chosen, seen.cpu(), ks, seed, chunk, kinks)
+    traced, double = flow(run, {name: metric, **others}, ks[-1], False, renormalise, kinks), _double(run, metric, ks[-1], renormalise, kinks)
+    tested = _tested(run, metric, traced, chosen, seen.cpu(), ks, seed, chunk, renormalise, kinks)
     table = pd.DataFrame([{
         'epochs': k, **tested[k],
         **_against_others(traced.last(k)[seen.cpu()], None if double is None else double[-k:].sum(0)[seen.cpu()]),
@@ -143,30 +145,30 @@ def looks(run: Run, epochs: int | None, ks: list[int] | None) -> list[int]:
     if not 1 <= ks[0] <= ks[-1] <= last: raise ValueError(f'ks are {ks}: look back over 1 to {last} epochs.')
     return ks
 
-def _tested(run: Run, metric: Callable, traced: Flow, probes: torch.Tensor, seen: torch.Tensor, ks: list[int], seed: int, chunk: int | None, kinks: float | None) -> dict[int, dict]:
+def _tested(run: Run, metric: Callable, traced: Flow, probes: torch.Tensor, seen: torch.Tensor, ks: list[int], seed: int, chunk: int | None, renormalise: bool, kinks: float | None) -> dict[int, dict]:
     "What other trainings say of every number of epochs; what is found is kept in the run directory until all is"
-    work = Unfinished(run.path, 'trust', run.key, fingerprint(traced.by_epoch), fingerprint(probes), seed, kinks)
+    work = Unfinished(run.path, 'trust', run.key, fingerprint(traced.by_epoch), fingerprint(probes), seed, renormalise, kinks)
     found = begun[1] if (begun := work.load()) else {}  # JSON: its keys are words
     for k in ks:
         scores = traced.last(k)[:, 0]
-        if str(k) not in found: found[str(k)] = _against_removals(run, metric, scores, probes, k, seed, chunk)
+        if str(k) not in found: found[str(k)] = _against_removals(run, metric, scores, probes, k, seed, chunk, renormalise)
         work.save(lambda: ({}, found), now=True)
-        if 'redrawn' not in found[str(k)]: found[str(k)]['redrawn'] = _against_redrawn(run, metric, scores, seen, k, kinks)
+        if 'redrawn' not in found[str(k)]: found[str(k)]['redrawn'] = _against_redrawn(run, metric, scores, seen, k, renormalise, kinks)
         work.save(lambda: ({}, found), now=True)
     work.done()
     return {k: found[str(k)] for k in ks}
 
-def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, epochs: int, seed: int, chunk: int | None) -> dict:
+def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, epochs: int, seed: int, chunk: int | None, renormalise: bool) -> dict:
     "The columns that true removals decide"
-    half, full, smooth = removals(run, metric, probes, epochs, chunk)
+    half, full, smooth = removals(run, metric, probes, epochs, chunk, renormalise)
     predicted = scores[probes.cpu()]
     told = min(full.unique().numel(), predicted.unique().numel()) > 1  # else none of them reached the generator
     return {'tau': agreement(predicted, full)['tau'] if told else np.nan, '±': float(bootstrapped(stats.kendalltau, predicted, full, seed).standard_error) if told else np.nan,
             'curvature': ((full - 2 * half).norm() / full.norm()).item(), 'smooth': smooth, 'rounding': magnified_rounding(run, metric, epochs) / full.square().mean().sqrt().item() if told else np.nan}
 
-def _against_redrawn(run: Run, metric: Callable, scores: torch.Tensor, seen: torch.Tensor, epochs: int, kinks: float | None) -> float:
+def _against_redrawn(run: Run, metric: Callable, scores: torch.Tensor, seen: torch.Tensor, epochs: int, renormalise: bool, kinks: float | None) -> float:
     "Kendall's τ with the scores of another training of these epochs; NaN if that or its trace diverges"
-    try: other = influence(redrawn(run, epochs, 1), metric, epochs, kinks=kinks).values[seen, 0]
+    try: other = influence(redrawn(run, epochs, 1), metric, epochs, renormalise, kinks=kinks).values[seen, 0]
     except ArithmeticError: return np.nan
     return stats.kendalltau(scores[seen], other).statistic
 
@@ -175,10 +177,10 @@ def _against_others(scores: torch.Tensor, double: torch.Tensor | None) -> dict:
     tau = lambda other: stats.kendalltau(other, scores[:, 0]).statistic
     return {'draws': np.mean([tau(other) for other in scores[:, 1:].T]) if scores.shape[1] > 1 else np.nan, 'float32': np.nan if double is None else tau(double)}
 
-def _double(run: Run, metric: Callable, epochs: int, kinks: float | None) -> torch.Tensor | None:
+def _double(run: Run, metric: Callable, epochs: int, renormalise: bool, kinks: float | None) -> torch.Tensor | None:
     "`in_float64`; None for a run in float64, or with a network that insists on float32"
     if run.data.dtype == torch.float64: return None
-    try: return in_float64(run, metric, epochs, kinks)
+    try: return in_float64(run, metric, epochs, renormalise, kinks)
     except torch.cuda.OutOfMemoryError: raise
     except RuntimeError as e: return warnings.warn(f'not compared with float64: {str(e).splitlines()[0][:120]}', stacklevel=3)
 
