@@ -53,7 +53,7 @@ def measured(kind: str, act: str, seed: int) -> pd.DataFrame:
     return pd.concat(found)
 
 
-columns = ['data', 'act', 'kinks', 'seed', 'epochs', 'tau', '±', 'tau_of_others', 'recommended', 'curvature', 'smooth', 'draws', 'float32', 'growth']
+columns = ['data', 'act', 'kinks', 'seed', 'epochs', 'tau', '±', 'tau_of_others', 'recommended', 'curvature', 'smooth', 'rounding', 'redrawn', 'variants', 'float32', 'growth']
 done = pd.read_csv(args.out) if args.out.exists() else pd.DataFrame(columns=columns)
 for seed in args.seeds:
     for kind, act in [(k, a) for k in args.data for a in dict(points=['relu', 'silu'], digits=['sigmoid'])[k]]:

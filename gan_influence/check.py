@@ -40,22 +40,30 @@ def true_changes(
     return found[:, 1:] - found[:, :1]
 
 def leave_one_out(
-    run: Run, metrics, indices: Sequence[int], epochs: int | None = None,
+    run: Run,
+    metrics: Callable | dict | Sequence,  # as in `influence`
+    indices: Sequence[int],  # of training instances
+    epochs: int | None = None,  # how many of the last epochs to train again; None means all
     weight: float = 0.,  # what is left of each instance's weight: 0 leaves it out, 0.5 halves it
-    chunk: int | None = None, renormalise: bool = False,
+    chunk: int | None = None,  # counterfactuals trained together; default: `together`
+    renormalise: bool = False,  # as in `retrain`
     draws: int | Iterable[int] = 1,  # trainings to average over, as in `true_changes`
-) -> torch.Tensor:  # `(len(indices), M)`
-    "True change of every metric per removed instance: the change at `weight`, divided by 1 − weight"
+) -> torch.Tensor:  # `(len(indices), M)`, float64, in the metrics' units
+    "True change of every metric per removed instance: the change at `weight`, divided by 1 − weight; raises `ValueError` and `Diverged`"
     if weight == 1: raise ValueError('a weight of 1 changes nothing: leave less of each instance.')
     rows = leaving_out(run, as_indices(run, indices)[:, None], weight)
     return true_changes(run, metrics, rows, epochs, chunk, renormalise, draws).mean(0) / (1 - weight)
 
 def finite_differences(
-    run: Run, metrics, indices: Sequence[int], epochs: int | None = None,
+    run: Run,  # in float64
+    metrics: Callable | dict | Sequence,  # as in `influence`
+    indices: Sequence[int],  # of training instances
+    epochs: int | None = None,  # how many of the last epochs to train again; None means all
     eps: float = 1e-4,  # change of the weight
-    chunk: int | None = None, renormalise: bool = False,
-) -> torch.Tensor:  # `(len(indices), M)`
-    "Minus the central difference of every metric in each instance's weight: what a score is, up to rounding and eps²"
+    chunk: int | None = None,  # counterfactuals trained together; default: `together`
+    renormalise: bool = False,  # as in `retrain`
+) -> torch.Tensor:  # `(len(indices), M)`, float64, in the metrics' units
+    "Minus the central difference of every metric in each instance's weight: what a score is, up to rounding and eps²; raises `ValueError` for a run in float32"
     if run.data.dtype != torch.float64: raise ValueError(f'differences this small drown in {run.data.dtype}: train on data.double() with networks in float64.')
     idx = as_indices(run, indices)[:, None]
     rows = torch.cat([leaving_out(run, idx, 1 + e) for e in (-eps, eps)])
@@ -73,7 +81,7 @@ def agreement(
     true: torch.Tensor,  # `(n,)` what really happened
     share: float = .1,  # of the instances that count as extreme, half of them at each end, for Jaccard
 ) -> dict:  # tau, spearman, jaccard, jaccard_by_chance, pearson, slope, relative_error
-    "How well predictions agree with the truth"
+    "How well predictions agree with the truth; raises `ValueError` for lists that cannot be compared"
     p, t = (np.asarray(torch.as_tensor(o), np.float64) for o in (predicted, true))
     if p.shape != t.shape or p.ndim != 1 or len(p) < 3: raise ValueError(f'two lists of one length, three or more, are compared; got shapes {p.shape} and {t.shape}.')
     if not p.std() or not t.std(): raise ValueError('all values are equal: there is nothing to compare. Choose instances that were in a traced step.')

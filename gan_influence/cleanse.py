@@ -31,8 +31,11 @@ def cleanse(
     renormalise: bool = False,  # as in `retrain`; with `Scores`, as they were made
     done: Callable = lambda table: None,  # called with the table after every retraining, e.g. to save it
     draws: int | Iterable[int] = 1,  # trainings to average over, how many or which: 0 is the run itself, others have other batches and latents in these epochs
-) -> pd.DataFrame:  # a row per selection, size and metric
-    "Retrain without the first `size` instances of every selection and test the result. `gain` is the change for the better; over several draws a mean, with its standard `error`"
+) -> pd.DataFrame:  # a row per selection, size and metric: selection, removed, epochs, metric, before, after, change, gain; with several draws, draws and error
+    """Retrain without the first `size` instances of every selection and test the result.
+
+    In the metric's unit, `change` is `after` − `before` and `gain` the change for the better; over several draws all are means, with the standard `error` of the gain.
+    Raises `ValueError` for what does not fit the run, `RunError` for scores of another one, and `Diverged` where a retraining does."""
     metrics, sizes = named(test), [whole(s, 'a size') for s in sizes]
     if isinstance(selections, Scores):
         if selections.run != fingerprint_state(run.state()): raise RunError('these scores are of another run, or of an earlier state of this one: score it again.')
@@ -99,7 +102,7 @@ def best(
     table: pd.DataFrame,  # of `cleanse`
     metric: str,  # its name in the table
 ) -> pd.DataFrame:  # a row per selection, best first
-    "The best size of every selection, by gain on a metric"
+    "The best size of every selection, by gain on a metric; raises `ValueError` for a metric without gains"
     rows = table[(table.metric == metric) & table.gain.notna()]
     if rows.empty: raise ValueError(f'the table has no gains on {metric!r}: it has {", ".join(table.metric.unique())}; a metric of yours needs its direction, Metric(fn, name, higher_is_better).')
     return rows.loc[rows.groupby('selection').gain.idxmax()].sort_values('gain', ascending=False, ignore_index=True)

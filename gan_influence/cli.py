@@ -228,12 +228,17 @@ def demo(out: Path, paper: bool = False) -> list[str]:
     return lines
 
 # %% ../nbs/30_cli.ipynb #dd65a484
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    "Help that names defaults; where there is none, the text says what is done instead"
+    def _get_help_string(self, action):
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+
 def parser() -> argparse.ArgumentParser:
     "The command's arguments"
     top = argparse.ArgumentParser('gan_influence', description='Which training instances help or harm a GAN, and a better one without the harmful ones. Try: gan_influence demo')
     verbs = top.add_subparsers(dest='verb', required=True, metavar='VERB')
     def verb(name, help, run_directory=True):
-        p = verbs.add_parser(name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        p = verbs.add_parser(name, help=help, description=help, formatter_class=_Help)
         if run_directory: p.add_argument('run', type=Path, help='run directory')
         return p
     p = verb('demo', 'the whole method on points in the plane and on real handwritten digits, a few minutes on a CPU', run_directory=False)

@@ -47,7 +47,7 @@ def flow(
     renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
 ) -> Flow:
-    "Trace metrics back like `influence`, and keep what every epoch contributed, and by which way"
+    "Trace metrics back like `influence`, and keep what every epoch contributed, and by which way; raises as it does"
     metrics, first = named(metrics), run.first_epoch(epochs)
     run.check_renormalise(renormalise)
     with exact(run.data.device): values, ends = map(list, zip(*(gradient(m, run.model) for m in metrics.values())))

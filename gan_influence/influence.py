@@ -147,7 +147,7 @@ class Scores:
         return list(self.metrics)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        "One metric's scores, `(n,)`"
+        "One metric's scores, `(n,)`, in its own unit; raises `ValueError` for a metric that was not scored"
         return self.values[:, self._column(name)]
 
     @property
@@ -160,7 +160,7 @@ class Scores:
         return list(self.metrics).index(name)
 
     def harm(self, name: str) -> torch.Tensor:
-        "Predicted gain of the metric in an instance's absence, `(n,)`: positive is harmful, whichever way the metric is better"
+        "Predicted gain of the metric in an instance's absence, `(n,)`: positive is harmful, whichever way the metric is better; raises `ValueError` where that is not known"
         score, better = self[name], self.metrics[name]['higher_is_better']
         check_direction(name, better)
         return score if better else -score
@@ -198,7 +198,7 @@ class Scores:
 
     @classmethod
     def load(cls, path: str | Path, data: torch.Tensor | None = None) -> 'Scores':
-        "Read what `save` wrote; `data` are the training instances, if pictures are wanted"
+        "Read what `save` wrote; `data` are the training instances, if pictures are wanted. Raises `RunError` for a file that is missing, damaged or of other data"
         try:
             about = json.loads(read_file(f'{path}.json'))
             if about.pop('sha256') != record_hash(about): raise ValueError('truncated or changed')
@@ -222,7 +222,7 @@ def influence(
     replay: Schedule | None = None,  # which states to hold between two that the log kept; default: what fits into half a GiB, and no more than helps
     kinks: float | None = None,  # width of the bumps that give ReLU its curvature, in standard deviations of what it is given: with .01 removals are predicted better over several epochs; None: the exact derivative
 ) -> Scores:
-    "Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, made exact)"
+    "Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, made exact). Raises `ValueError` for what does not fit the run, and `ArithmeticError` where the derivative grows beyond all numbers"
     metrics = named(metrics)
     first, device = run.first_epoch(epochs), run.data.device
     run.check_renormalise(renormalise)

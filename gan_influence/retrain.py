@@ -89,7 +89,7 @@ def retrain_many(
     renormalise: bool = False,  # as in `retrain`
     draws: int | Sequence[int] = 0,  # which batches and latents all have in these epochs, or each: draws as in `Plan.redrawn`
 ) -> Iterator[Model]:
-    "`retrain` for every row of `weights`, a chunk at a time in one vectorised training"
+    "`retrain` for every row of `weights`, a chunk at a time in one vectorised training; raises `ValueError` and `Diverged`"
     first = run.first_epoch(epochs)
     run.check_renormalise(renormalise)
     rows = [counterfactual_weights(run, None, w) for w in weights]

@@ -1,13 +1,13 @@
 """Run the notebooks as `nbdev_test` does, and keep what they print and draw.
 
     python tools/run_nbs.py                     run all notebooks, store their outputs
-    python tools/run_nbs.py nbs/00_data.ipynb   run some
+    python tools/run_nbs.py nbs/01_data.ipynb   run some
     python tools/run_nbs.py --check             store nothing, fail where a stored output is not what comes out now
 
 A cell with `#| eval: false`, or with one of the `tst_flags` of `settings.ini` that `--flags` does not name, is not run
 and keeps the output it has. Outputs are compared byte for byte; only the random ids of widgets are overlooked. A notebook
 that trains long in float32 names, in its metadata, the processor that it was stored on: another rounds otherwise, training
-makes much of that, and so a notebook of another processor must run, but its differences are only told.
+makes much of that, and so a notebook of another processor must run, but its differences are only reported.
 """
 import argparse
 import difflib
