@@ -13,6 +13,7 @@ from gan_influence.gan import *
 from gan_influence.log import *
 from gan_influence.schedule import *
 from gan_influence.plan import *
+from gan_influence.preflight import *
 from gan_influence.run import *
 from gan_influence.retrain import *
 from gan_influence.branch import *

@@ -91,9 +91,9 @@ def read_file(
     path: str | Path,
     sha256: str | None = None,  # what the content must hash to
     limit: int | None = None,  # bytes; a longer file is not read
+    restore: str = 'Restore it, or train the run again.',  # what to do if it is not
 ) -> bytes:
     "Read a file and prove that it is the one that was written"
-    restore = 'Restore it, or train the run again.'
     try:
         with open(path, 'rb', opener=lambda path, flags: os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))) as f:  # opening a named pipe would wait
             about = os.fstat(f.fileno())

@@ -38,8 +38,11 @@ def as_tensor(
 ) -> torch.Tensor:  # `(n, ...)`, floating point
     "All instances of `source` in one tensor; raises `ValueError` where a value is not finite"
     if isinstance(source, (str, Path)): source = _read_npy(Path(source))
-    if isinstance(source, np.ndarray): source = torch.from_numpy(np.ascontiguousarray(source))
+    if isinstance(source, np.ndarray):
+        try: source = torch.from_numpy(np.ascontiguousarray(source))
+        except TypeError as e: raise ValueError(f'an array of {source.dtype} holds no instances: pass numbers, e.g. float32 or uint8.') from e
     if not torch.is_tensor(source): source = _stack(source)
+    if source.is_complex(): raise ValueError('these data are complex: pass real and imaginary parts as channels.')
     if not source.numel() or not source.dim(): raise ValueError(f'there are no instances in data of shape {tuple(source.shape)}.')
     if not source.is_floating_point(): source = source.to(torch.get_default_dtype())
     check_finite(source)

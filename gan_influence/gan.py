@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['State', 'Batch', 'tracks', 'own', 'own_gradients', 'own_gradients_functional', 'GAN', 'typed', 'l2', 'check_player',
-           'check_function', 'Player', 'Model']
+           'Player', 'Model']
 
 # %% ../nbs/12_gan.ipynb #c66fe179
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
@@ -98,6 +99,7 @@ class GAN:
             raise ValueError(f'no loss is called {self.loss!r}: choose one of {", ".join(LOSSES)}, or pass a `Loss` or `Losses`.')
         if whole(self.z_dim, 'z_dim') < 1: raise ValueError(f'z_dim is {self.z_dim}: a latent has one dimension or more.')
         if whole(self.d_steps, 'd_steps') < 1: raise ValueError(f'd_steps is {self.d_steps}: the discriminator makes one step or more per generator step.')
+        if not all(math.isfinite(l) for l in (self.l2_g, self.l2_d)): raise ValueError(f'the penalties are l2_g={self.l2_g} and l2_d={self.l2_d}: they must be finite.')
         if self.penalty is not None and not callable(self.penalty): raise ValueError(f'a penalty is R1(…), R2(…), WGANGP(…) or a function like them, not {self.penalty!r}.')
         if self.augment is not None and not isinstance(getattr(self.augment, 'numbers', None), int): raise ValueError(f'an augmentation is Augment(…) or a function of images and uniform numbers with an attribute `numbers`, not {self.augment!r}.')
         if self.labels is not None and (not torch.is_tensor(self.labels) or not len(self.labels)): raise ValueError('labels must be a tensor with a label per row, e.g. torch.arange(10), or the labels of the training instances.')
@@ -323,27 +325,8 @@ def check_player(who: str, net: nn.Module, opt):
     if not (hasattr(opt, 'init') and hasattr(opt, 'update')):
         raise ValueError(f'the {who}\'s optimiser {type(opt).__name__} has no pure init and update: pass SGD(lr), Adam(lr), … or from_torch(torch.optim.Adam, lr=…).')
     if not any(p.requires_grad for p in net.parameters()): raise ValueError(f'the {who} has no trainable parameter: set requires_grad on some.')
+    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in net.parameters()): raise ValueError(f'a parameter of the {who} has a hook on its gradient, which no step here would call: do in the loss, in a penalty or in the optimiser what it does.')
     batch_norms(net)
-
-def check_function(
-    who: str, net: nn.Module,
-    inputs: torch.Tensor,  # two different ones
-    *labels: torch.Tensor,  # theirs, if there are any
-) -> torch.Tensor:  # what the network makes of them
-    "Raise `ValueError` unless a network is a function of each input alone: same answer twice, no matter what is beside it"
-    before = [b.clone() for b in net.buffers()]
-    with torch.no_grad():
-        alone = partial(call_in_evaluation, net, running_averages(net))
-        try: first, again, apart = alone(inputs, *labels), alone(inputs, *labels), torch.cat([alone(*one) for one in zip(inputs.split(1), *(y.split(1) for y in labels))])
-        except RuntimeError as e: raise ValueError(f'the {who} cannot take inputs of shape {tuple(inputs.shape)} and dtype {inputs.dtype}: {e}') from e
-        moved = [not torch.equal(a, b) for a, b in zip(before, net.buffers())]
-        for a, b in zip(before, net.buffers()): b.copy_(a)
-    if len(first) != len(inputs): raise ValueError(f'the {who} gives {len(first)} results for {len(inputs)} inputs: it must give one each.')
-    if any(moved) or not torch.equal(first, again):
-        raise ValueError(f'the {who} answers differently when asked twice (noise, dropout, spectral norm in training mode): no replay repeats that. Call .eval() on such layers or remove them.')
-    if not torch.allclose(first, apart, rtol=1e-3, atol=1e-4):
-        raise ValueError(f'the {who} mixes the instances of a batch (minibatch deviation): an instance\'s absence would change the others. Use layers that treat each alone, or nn.BatchNorm, whose statistics are weighted here.')
-    return first
 
 # %% ../nbs/12_gan.ipynb #37deb942
 class Player(NamedTuple):

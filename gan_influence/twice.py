@@ -118,11 +118,18 @@ def product(which: int, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | N
 
 def _pointwise(which: int, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     "With a 1 × 1 kernel all three are matrix products"
-    if which == Y: return first(F.linear(last(a), b.flatten(1), bias))
-    if which == X:
-        if len(a) == 1 and bias is None: return first(last(b) * a.flatten())  # an outer product
-        return first(F.linear(last(b), a.flatten(1).t(), bias))
+    if which == Y: return _linear(a, b.flatten(1), bias)
+    if which == X: return _linear(b, a.flatten(1).t(), bias)
     return (last(b).flatten(0, 2).t() @ last(a).flatten(0, 2))[..., None, None]
+
+def _linear(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    "A matrix `w` times the channels of every pixel; no view, so that what follows may change it in place"
+    out = torch.empty((len(x), len(w), *x.shape[2:]), dtype=x.dtype, memory_format=NHWC)
+    rows, to = last(x).reshape(-1, x.shape[1]), last(out).view(-1, len(w))
+    if w.shape[1] == 1 and bias is None: torch.mul(rows, w.view(1, -1), out=to)  # an outer product
+    elif bias is None: torch.mm(rows, w.t(), out=to)
+    else: torch.addmm(bias, rows, w.t(), out=to)
+    return out
 
 def _to_one_channel(w: torch.Tensor, c: torch.Tensor, geo: Geometry) -> torch.Tensor:
     "`X(w, c)` for images of one channel, where the library's kernel is slow: a matrix product, then a sum of shifted images"
