@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 import torch

@@ -9,7 +9,7 @@ __all__ = ['lively', 'rolled', 'dice', 'repeatable', 'check_function', 'check_la
 # %% ../nbs/16_preflight.ipynb #29edc0d1
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -22,11 +22,10 @@ from torch.nn.parameter import is_lazy
 from .batch_norm import call_in_evaluation, running_averages
 from .core import exact
 from .gan import GAN, Batch, State
-from .log import flatten, map_tensors, unflatten
+from .log import map_tensors
 from .losses import Losses
 from .optim import Params
 from .plan import Batches, Plan
-from .twice import twice
 
 # %% ../nbs/16_preflight.ipynb #79b9bd6f
 def lively(net: nn.Module) -> Params:
