@@ -19,7 +19,8 @@ from .gan import Batch, Model, own_gradients
 from .influence import Scores, gradient, known, named
 from .optim import AdamW
 from .losses import Losses
-from .preflight import check_labels
+from .plan import Plan
+from .preflight import check_fit, check_labels, check_step
 from .run import fingerprint_state
 
 # %% ../nbs/22_implicit.ipynb #14ca37dc
@@ -145,6 +146,8 @@ def influence_implicit(
     metrics, data = named(metrics), as_tensor(data)
     if not tol > 0: raise ValueError(f'tol is {tol}: a residual is never below 0.')
     field, columns, about = Field(model, data, labels, seed, whole(chunk, 'chunk'), damping), [], {}
+    check_fit(model.gan, field.data, field.labels)
+    check_step(model.gan, field.data, field.labels, Plan(len(data), min(4, len(data)), 0))
     with exact(data.device):
         at = field.value()
         for name, metric in metrics.items():
