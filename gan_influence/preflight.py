@@ -154,14 +154,14 @@ def check_step(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None, plan: 
     s = gan.start()._replace(g=lively(gan.G), d=lively(gan.D))
     try:
         with exact(data.device), _restored(gan.G), _restored(gan.D):
-            gradients, memory = [], _memory(gan)
+            gradients, memory = [], []
             for seed in range(2):
                 with dice(seed): gradients.append(_gradients(gan, s, b, torch.ones_like(b.idx, dtype=data.dtype)))
-            counts = _memory(gan) != memory
+                memory.append(_memory(gan))
             _pulled(gan, s, b, torch.ones_like(b.idx, dtype=data.dtype), list(map(torch.ones_like, gradients[0])))
     except (RuntimeError, TypeError, IndexError, AttributeError) as e: raise ValueError(f'a training step cannot be done and differentiated: {type(e).__name__}: {e}') from e
     apart = max(((p - q).norm() / p.norm().clamp_min(torch.finfo(p.dtype).tiny)).item() for p, q in zip(*gradients))
-    if apart > 1e-4 or counts: raise ValueError('a training step is not the same when done again: a loss, penalty or network draws random numbers of its own, or counts its calls, and no replay repeats that. Use `mix` (see WGANGP) and the numbers of an augmentation.')
+    if apart > 1e-4 or memory[0] != memory[1]: raise ValueError('a training step is not the same when done again: a loss, penalty or network draws random numbers of its own, or counts its calls, and no replay repeats that. Use `mix` (see WGANGP) and the numbers of an augmentation.')
     off = derivative_error(gan, s, b)
     if off > 1e-5: raise ValueError(f"autograd's derivative of a training step is not what the step does (off by {off:.0e}, relative). Something in a network, loss, penalty or augmentation has a gradient of its own: detach, no_grad, a hook, a straight-through estimator, activation checkpointing. Scores would be wrong.")
 
@@ -195,7 +195,8 @@ def derivative_error(gan: GAN, s: State, b: Batch) -> float:
         gradients = lambda at: _gradients(gan, s._replace(d=dict(zip(s.d, at)), g=dict(zip(s.g, at[len(s.d):]))), b, at[-1])
         with exact(b.x.device):
             moving = gradients(at)
-            u = [draw(p) / size(p).clamp_min(1e-300) for p in moving]  # every tensor counts alike
+            least = 1e-3 * max(map(size, moving))  # what is smaller is rounding, like the gradient of a bias before a batch norm
+            u = [draw(p) / size(p).clamp_min(least) for p in moving]  # every tensor counts alike
             far = [size(p) * (q != 0) for p, q in zip(at, [*moving, at[-1]])]  # numbers without a gradient stay where they are, like the padding of an embedding
             slope = _pulled(gan, s, b, at[-1], u)
             v, parts = [draw(p) * q for p, q in zip(at, far)], (slice(0, len(s.d)), slice(len(s.d), -1), slice(-1, None))
