@@ -124,8 +124,9 @@ def plot_cleansing(
             by_size = table[(table.metric == metric) & (table.selection == name)].groupby('removed')
             mean, spread = by_size.gain.mean(), by_size.gain.std(ddof=1)
             if 'error' in table and spread.isna().all(): spread = by_size.error.mean()
-            beside = mean.index + .006 * (i - len(names) / 2) * mean.index.max()  # bars that do not hide each other
-            ax.errorbar(beside, mean, None if spread.isna().all() else spread, fmt='o-' if name in ours else 's--', ms=3, lw=2 if name in ours else 1, elinewidth=.8, label=name, color={**BASELINES, **ours}[name])
+            alone = spread.isna().all()
+            beside = mean.index + (0 if alone else .006 * (i - len(names) / 2) * mean.index.max())  # bars that do not hide each other
+            ax.errorbar(beside, mean, None if alone else spread, fmt='o-' if name in ours else 's--', ms=3, lw=2 if name in ours else 1, elinewidth=.8, label=name, color={**BASELINES, **ours}[name])
         ax.axhline(0, color='grey', lw=.5); ax.set_title(f'test {metric}'); ax.set_xlabel('instances removed'); ax.set_ylabel('gain (up is better)')
     axes[0, 0].legend(fontsize=7)
     return fig
