@@ -31,7 +31,7 @@ def translation(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     reach = [(side + 4) // 8 for side in x.shape[2:]]
     padded = F.pad(x, (reach[1], reach[1], reach[0], reach[0]))
     rows, cols = ((torch.arange(side, device=x.device) + (v * (2 * r + 1)).long().clamp(max=2 * r)[:, None]) for side, r, v in zip(x.shape[2:], reach, u.T))
-    return padded[torch.arange(len(x), device=x.device)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+    return padded[torch.arange(len(x), device=x.device)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 def cutout(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     "Black out a square of half the side, anywhere"

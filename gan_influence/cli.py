@@ -112,7 +112,7 @@ def score(path: Path, run: Run, data: Data, names: list | None, epochs: int | No
     stale = [f for name in ('cleanse.csv', 'check.csv') if (f := path/name).exists()]  # of other scores: out of sight first, back if these cannot be written
     for f in stale: f.rename(f'{f}.stale')
     try: scores.save(path/'scores.csv')
-    except RunError:
+    except BaseException:
         for f in stale: Path(f'{f}.stale').rename(f)
         raise
     for f in stale: Path(f'{f}.stale').unlink()
@@ -164,7 +164,7 @@ def load_trust(path: Path, run: Run) -> tuple[str, tuple, Trust] | None:
     try:
         table = pd.read_csv(path/'trust.csv', index_col='epochs')
         if set(table.run) != {fingerprint_state(run.state())}: return None
-        how = bool(table.renormalised.iloc[0]), None if table.kinks.isna().all() else float(table.kinks.iloc[0])
+        how = bool(table.renormalised.iloc[0]) if 'renormalised' in table else False, None if table.kinks.isna().all() else float(table.kinks.iloc[0])
         return table.metric.iloc[0], how, Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU)
     except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 

@@ -74,7 +74,7 @@ def gradient(
     "A metric's value and gradient; raises `ValueError` when it is not a finite scalar that depends on the players, and on nothing else"
     s = map_tensors(lambda p: p.detach().requires_grad_(), model.state)
     name = getattr(metric, 'name', 'the metric')
-    with torch.enable_grad(): value = repeatable(metric, name, *Model(model.gan, s).players)
+    with torch.enable_grad(): value = repeatable(metric, name, *Model(model.gan, s).players, always=True)
     if not torch.is_tensor(value) or value.numel() != 1: raise ValueError(f'{name} must return a scalar tensor; it returned {type(value).__name__} {tuple(getattr(value, "shape", ()))}.')
     if not torch.isfinite(value): raise ValueError(f'{name} is {value.item()} on this model: it must be finite to be traced.')
     grads = torch.autograd.grad(value, list(flatten(s).values()), allow_unused=True) if value.requires_grad else [None]

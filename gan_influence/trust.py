@@ -9,7 +9,6 @@ __all__ = ['TARGET_TAU', 'removals', 'nudged', 'magnified_rounding', 'metric_var
 # %% ../nbs/29_trust.ipynb #43b18bac
 import warnings
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,7 +78,7 @@ def metric_variants(metric: Callable, n: int, seed: int = 0) -> list[Callable]:
 def in_float64(run: Run, metric: Callable, epochs: int, renormalise: bool = False, kinks: float | None = None) -> torch.Tensor:  # `(epochs, n)`
     "What each of the last epochs contributes to the scores, if what was computed in the run's precision is pulled back in float64"
     double = lambda t: t.double() if torch.is_tensor(t) and t.is_floating_point() else t
-    gan = replace(run.gan, G=deepcopy(run.gan.G).double(), D=deepcopy(run.gan.D).double(), labels=None if run.labels is None else double(run.gan.labels))
+    gan = run.gan.double()
     first, steps = run.first_epoch(epochs), run.plan.steps
     found = torch.zeros(epochs, len(run.data), dtype=torch.float64, device=run.data.device)
     with Progress(epochs * steps, 'trace back in float64', countdown=True, leave=False) as bar, exact(run.data.device):

@@ -6,7 +6,7 @@
 __all__ = ['X', 'W', 'Y', 'NHWC', 'BLOCK', 'without_values', 'nothing', 'keep_memory', 'Geometry', 'last', 'first', 'nhwc',
            'product', 'Product', 'partners', 'Pull', 'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout',
            'pull_norm', 'norms_by', 'pull_norm_differentiably', 'group_norm', 'Sigmoid', 'SigmoidGrad', 'sigmoid',
-           'twice', 'convolves', 'call']
+           'twice', 'convolves', 'weight_norm', 'layer_norm', 'instance_norm', 'call']
 
 # %% ../nbs/06_twice.ipynb #fb9bc5f7
 import ctypes, os
@@ -211,12 +211,15 @@ def _pair(v) -> list: return [v, v] if isinstance(v, int) else list(v)
 
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> torch.Tensor:
     "`torch.nn.functional.conv2d`"
-    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, _pair(stride), _pair(padding), _pair(dilation), groups, getattr(input, 'constant', 0)))[0]
+    stride, padding = _pair(stride), _pair(padding)
+    if weight.shape[2:].numel() == 1 and stride != [1, 1] and padding == [0, 0]:  # PyTorch's own gradient of such a kernel, channels last, writes beyond its memory (2.14)
+        input, stride = input[:, :, ::stride[0], ::stride[1]], [1, 1]
+    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, stride, padding, _pair(dilation), groups, getattr(input, 'constant', 0)))[0]
 
 def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> torch.Tensor:
     "`torch.nn.functional.conv_transpose2d`"
     stride, padding, more, dilation = map(_pair, (stride, padding, output_padding, dilation))
-    if any(m >= s for m, s in zip(more, stride)): return F.conv_transpose2d(input, weight, bias, stride, padding, more, groups, dilation)  # no convolution leads back
+    if any(m >= s for m, s in zip(more, stride)) or weight.shape[2:].numel() == 1 and stride != [1, 1]: return F.conv_transpose2d(input, weight, bias, stride, padding, more, groups, dilation)  # no convolution leads back
     size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, d, k, m in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], more)]
     return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups))[0]
 
@@ -388,18 +391,40 @@ def convolves(*nets: nn.Module) -> bool:
     "Is there a convolution in these networks?"
     return any(isinstance(m, nn.modules.conv._ConvNd) for net in nets for m in net.modules())
 
-class _WeightNorm(TorchFunctionMode):
-    "Within it, weight norm is written out: the second derivative of PyTorch's own kernel is wrong (2.14)"
-    def __torch_function__(self, layer, types, args=(), kwargs=None):
-        if layer is not torch._weight_norm: return layer(*args, **kwargs or {})
-        v, g, dim = (*args, 0)[:3]
-        return v * (g / torch.linalg.vector_norm(v, dim=[i for i in range(v.dim()) if i != dim], keepdim=True))
+def weight_norm(v, g, dim=0) -> torch.Tensor:
+    "`torch._weight_norm`, whose own second derivative is wrong (2.14)"
+    return v * (g / torch.linalg.vector_norm(v, dim=[i for i in range(v.dim()) if i != dim], keepdim=True))
 
-def _reshaped(net: nn.Module) -> bool:
-    "May parameters be made of others, by a parametrization or before a layer is called?"
-    return any(is_parametrized(m) or m._forward_pre_hooks for m in net.modules())
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5) -> torch.Tensor:
+    "`torch.nn.functional.layer_norm`, whose own third derivative is wrong (2.14)"
+    over = list(range(-len(normalized_shape), 0))
+    x = input - input.mean(over, keepdim=True)
+    x = x * (x.square().mean(over, keepdim=True) + eps).rsqrt()
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=.1, eps=1e-5) -> torch.Tensor:
+    "`torch.nn.functional.instance_norm`, whose own has no third derivative"
+    if not use_input_stats: return F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    wide = lambda t: t.view(-1, *[1] * (input.dim() - 2))
+    x = layer_norm(input, input.shape[2:], eps=eps)
+    x = x if weight is None else x * wide(weight)
+    return x if bias is None else x + wide(bias)
+
+class _Written(TorchFunctionMode):
+    "Within it, layers are written out whose own derivatives are wrong or missing: the second, and where a penalty is one, the third"
+    ours = {torch._weight_norm: weight_norm}
+    thrice = {F.layer_norm: layer_norm, F.instance_norm: instance_norm}
+
+    def __torch_function__(self, layer, types, args=(), kwargs=None):
+        ours = self.ours.get(layer) or (None if _on else self.thrice.get(layer))
+        return (ours or layer)(*args, **kwargs or {})
+
+def _to_write(net: nn.Module) -> bool:
+    "Are there layers that may have to be written out: norms of an instance, or those whose parameters are made of others?"
+    return any(is_parametrized(m) or m._forward_pre_hooks or not _on and isinstance(m, nn.LayerNorm | nn.modules.instancenorm._InstanceNorm) for m in net.modules())
 
 def call(net: nn.Module, params: dict, *inputs: torch.Tensor) -> torch.Tensor:
     "What `net` makes of a batch, with `params` in place of its own parameters"
-    with _Swap(params) if _on and convolves(net) else nullcontext(), _WeightNorm() if _reshaped(net) else nullcontext():
+    with _Swap(params) if _on and convolves(net) else nullcontext(), _Written() if _to_write(net) else nullcontext():
         return functional_call(net, params, inputs)
