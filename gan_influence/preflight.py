@@ -167,7 +167,10 @@ def check_step(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None, plan: 
 def _wrong_with(gan: GAN, b: Batch) -> str | None:
     "What `check_step` says of a batch, if there is anything"
     s, w = gan.start()._replace(g=lively(gan.G), d=lively(gan.D)), torch.ones_like(b.idx, dtype=b.x.dtype)
-    apart = lambda some, others: max(((p - q).norm() / p.norm().clamp_min(torch.finfo(p.dtype).tiny)).item() for p, q in zip(some, others))
+    def apart(some, others):
+        "How far gradients are from others, relative; what is a thousand times smaller than the largest may be rounding"
+        least = max(max(p.norm().item() for p in some) / 1000, torch.finfo(b.x.dtype).tiny)
+        return max(((p - q).norm() / p.norm().clamp_min(least)).item() for p, q in zip(some, others))
     with exact(b.x.device), _restored(gan.G), _restored(gan.D):
         def once(seed=0, w=w, b=b):
             with dice(seed): return _gradients(gan, s, b, w)
