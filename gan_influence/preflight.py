@@ -8,7 +8,6 @@ __all__ = ['lively', 'rolled', 'dice', 'repeatable', 'check_function', 'check_la
 
 # %% ../nbs/16_preflight.ipynb #29edc0d1
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,7 +19,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .batch_norm import call_in_evaluation, running_averages
-from .core import exact
+from .core import exact, say
 from .gan import GAN, Batch, State, copied
 from .log import map_tensors
 from .losses import Losses
@@ -183,7 +182,7 @@ def _wrong_with(gan: GAN, b: Batch) -> str | None:
         if apart(once(w=absent), once(w=absent, b=b._replace(x=other))) > 1e-4: return 'an instance of weight 0 still takes part in a training step: in a loss or penalty of yours, multiply its part by its weight `w`, means over instances too, or it could not be left out.'
         _pulled(gan, s, b, w, list(map(torch.ones_like, first)))
     try: off = derivative_error(gan, s, b)
-    except (RuntimeError, TypeError, ArithmeticError) as e: return warnings.warn(f'the derivative of a training step could not be held against differences in float64 ({type(e).__name__}: {str(e).splitlines()[0][:100]}).', stacklevel=5)
+    except (RuntimeError, TypeError, ArithmeticError) as e: return say(f'the derivative of a training step could not be held against differences in float64 ({type(e).__name__}: {str(e).splitlines()[0][:100]}).')
     if off > 1e-5: return f"autograd's derivative of a training step is not what the step does (off by {off:.0e}, relative). Something in a network, loss, penalty or augmentation has a gradient of its own (detach, no_grad, a hook, a straight-through estimator, activation checkpointing), or PyTorch has a wrong one. Scores would be wrong."
 
 def _memory(gan: GAN) -> str:
