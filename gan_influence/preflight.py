@@ -149,8 +149,14 @@ def check_augment(augment: Callable, real: torch.Tensor):
 class _Bare:
     "An optimiser that puts the gradient in the parameters' place"
     linear = True
-    def init(self, params): return {}
-    def update(self, grads, memory, params, t): return grads, memory
+
+    def init(self, params):
+        "No memory"
+        return {}
+
+    def update(self, grads, memory, params, t):
+        "The gradient"
+        return grads, memory
 
 def check_step(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None, plan: Plan):
     "Raise `ValueError` unless a training step is a function of its state, batch and weights, in which an instance of weight 0 is absent, and autograd's derivative is its own"
