@@ -34,7 +34,7 @@ for seed in args.seeds:
         data = Normal2D(10_000, 1_000, 1_000, seed=seed)
         gan = GAN(*FCGAN(act=act, seed=seed), z_dim=10, opt_g=SGD(1e-3), opt_d=SGD(1e-3), compiled=True)
         run, metric, idx = train(gan, data.train, epochs=50, bs=100, seed=seed), ALL(data.valid, seed=seed), range(args.instances)
-        traced = {kinks: flow(run, metric, max(todo), ways=False, kinks=kinks or None) for kinks in ((0, .01) if act == 'relu' else (0,))}
+        traced = {kinks: flow(run, metric, max(todo), open_loop=False, kinks=kinks or None) for kinks in ((0, .01) if act == 'relu' else (0,))}
         for k in todo:
             start, true = time.perf_counter(), leave_one_out(run, metric, idx, epochs=k)[:, 0]
             for kinks, found in traced.items():

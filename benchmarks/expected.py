@@ -21,7 +21,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from gan_influence.all import ALL, DCGAN, FCGAN, FID, GAN, SGD, Adam, Normal2D, agreement, digits, evaluate, influence, leave_one_out, leaving_out, permutation, redrawn, retrain_many, train, train_classifier
+from gan_influence.all import ALL, DCGAN, FCGAN, FID, GAN, SGD, Adam, Normal2D, agreement, digits, evaluate, influence, leave_one_out, leaving_out, redrawn, retrain_many, train, train_classifier
+from gan_influence.core import permutation
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
@@ -52,8 +53,8 @@ def measured(kind: str, act: str, seed: int, k: int) -> pd.DataFrame:
     "A row per kind of trace"
     run, metric, test, draws, probes = dict(points=points, digits=numbers)[kind](act, seed)
     some = permutation(len(run.data), seed, 'probes')[:probes]
-    runs = [redrawn(run, k, i) for i in range(draws)]
-    fresh = [redrawn(run, k, draws + i) for i in range(draws)]
+    runs = [redrawn(run, i, k) for i in range(draws)]
+    fresh = [redrawn(run, draws + i, k) for i in range(draws)]
     true = torch.stack([leave_one_out(r, metric, some, k)[:, 0] for r in runs])
     tau, rows = lambda a, b: agreement(a, b)['tau'], []
     mean = lambda values: sum(values) / len(values)

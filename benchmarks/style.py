@@ -72,7 +72,7 @@ def experiment(seed: int) -> pd.DataFrame:
     make = partial(GAN, z_dim=32, opt_g=adam, opt_d=adam, alternating=True, shared_latents=False, ema=.99, penalty=R1(10.))
     base = train(make(*StyleGAN(old.shape[-1], old.shape[1], width=16, depth=1, seed=seed)), old, 3000 // (len(old) // 32), 32, seed=seed)
     run = train(make(*(lora(net, rank=4, seed=seed) for net in base.model.modules())), new, epochs := 1000 // (len(new) // 32), 32, seed=seed)
-    last = -(-40 // run.plan.steps)
+    last = -(-40 // run.plan.steps_per_epoch)
     fid, fid_test = FID(features, valid, n=1000), FID(features, test, n=1000, seed=1)
     if seed == 0: plot_samples({'pretrained': base.model, 'fine-tuned': run.model}, n=40, cols=20).savefig(args.out/f'style_{args.domain}.png', dpi=80)
     about = dict(seed=seed, pretrained=evaluate(fid_test, base.model))

@@ -13,8 +13,8 @@ counterfactuals  1, 20 and 200 instances left out by `retrain_many`, and 20 in a
 work             FLOPs and bytes of each kind of step, beside what this machine does at best
 growth           time and memory of a trace as steps, instances, parameters and batches grow; a process per point
 
-What is compared takes turns, so a slow moment of the machine hits all of it, and a ratio is one of medians. Before a
-peer is timed, its result is compared with ours. Writes results/table.csv, results/growth.csv and results/growth.png;
+What is compared takes turns, so a slow moment of the machine hits all of it, and a ratio is one of medians. Before the
+design of Paper 1 or `higher` is timed, its scores are compared with ours; peers that are not installed are left out. Writes results/table.csv, results/growth.csv and results/growth.png;
 sections that are not asked for keep their rows.
 """
 import argparse
@@ -37,7 +37,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan_influence.all import ALL, DCGAN, FCGAN, GAN, SGD, Batch, Every, Metric, Normal2D, agreement, backtrack, influence, leave_one_out, map_tensors, retrain, retrain_many, train
+from gan_influence.all import ALL, DCGAN, FCGAN, GAN, SGD, Batch, Every, Metric, Normal2D, agreement, backtrack, influence, leave_one_out, retrain, retrain_many, train
+from gan_influence.core import map_tensors
 from peers import per_instance, plain_step, tracin_captum, tracin_dattri, unrolled
 
 RESULTS = Path(__file__).parent/'results'
@@ -162,7 +163,7 @@ def counterfactuals(repeats):
         run, _ = trained(case, n, 1)
         without = lambda m: torch.ones(m, n, dtype=run.data.dtype).scatter_(1, torch.arange(m)[:, None], 0)
         kinds = {'': run} | ({', compiled': trained(case, n, 1, compiled=True)[0]} if case.startswith('FCGAN') else {})
-        times = race({f'{label} together{how}': lambda m=m, draws=draws, run=run: list(retrain_many(run, without(m), draws=draws)) for how, run in kinds.items() for label, (m, draws) in counts.items()} | {'one': lambda: retrain(run, without=[0])}, turns)
+        times = race({f'{label} together{how}': lambda m=m, draws=draws, run=run: list(retrain_many(run, without(m), draw=draws)) for how, run in kinds.items() for label, (m, draws) in counts.items()} | {'one': lambda: retrain(run, without=[0])}, turns)
         for how in kinds:
             for label, (m, _) in counts.items():
                 both = {f'{label} together{how}': times[f'{label} together{how}'], f'{label} one after another': [m * t for t in times['one']]}

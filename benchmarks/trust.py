@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from gan_influence.all import ALL, DCGAN, FCGAN, FID, GAN, SGD, Adam, Normal2D, agreement, digits, influence, leave_one_out, permutation, train, train_classifier, trust
+from gan_influence.all import ALL, DCGAN, FCGAN, FID, GAN, SGD, Adam, Normal2D, agreement, digits, influence, leave_one_out, train, train_classifier, trust
+from gan_influence.core import permutation
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
@@ -46,14 +47,14 @@ def measured(kind: str, act: str, seed: int) -> pd.DataFrame:
     true = {k: leave_one_out(run, metric, unseen, k)[:, 0] for k in ks}
     found = []
     for kinks in (None, .01) if act == 'relu' else (None,):
-        report = trust(run, metric, max(ks), ks, probes, seed=seed, kinks=kinks)
+        report = trust(run, metric, max(ks), ks=ks, probes=probes, seed=seed, kinks=kinks)
         print(kind, act, seed, f'kinks {kinks}', report, sep='\n', flush=True)
         taus = [agreement(influence(run, metric, k, kinks=kinks).values[unseen, 0], true[k])['tau'] for k in ks]
         found.append(report.table.reset_index().assign(data=kind, act=act, seed=seed, kinks=kinks, tau_of_others=taus, recommended=[report.epochs is not None and k <= report.epochs for k in ks]))
     return pd.concat(found)
 
 
-columns = ['data', 'act', 'kinks', 'seed', 'epochs', 'tau', '±', 'tau_of_others', 'recommended', 'curvature', 'smooth', 'rounding', 'redrawn', 'variants', 'float32', 'growth']
+columns = ['data', 'act', 'kinks', 'seed', 'epochs', 'tau', 'error', 'tau_of_others', 'recommended', 'curvature', 'smooth', 'rounding', 'redrawn', 'variants', 'float32', 'growth']
 done = pd.read_csv(args.out) if args.out.exists() else pd.DataFrame(columns=columns)
 for seed in args.seeds:
     for kind, act in [(k, a) for k in args.data for a in dict(points=['relu', 'silu'], digits=['sigmoid'])[k]]:

@@ -2,10 +2,10 @@
 
     python benchmarks/why_k.py --mnist FOLDER [--settings paper silu …] [--seeds 0 1 2] [--threads 1]
 
-Paper 1's setting (10,000 digits, DCGAN of width 8, batch 100, rates 0.001; but without its L2 of 0.001, and 15 epochs) and others that differ from it in
+Paper 1's setting (10,000 digits, DCGAN of width 8, batch 100, rates 0.001; but without its L2 of 0.001, with 15 epochs of training and 5 of the classifier) and others that differ from it in
 one thing. For every number of epochs traced, k: Kendall's tau, Pearson's r and the slope of the scores with what retraining
 shows when 16 instances are left out one at a time, and when each keeps 90 % of its weight (change divided by 0.1). FID on
-1,000 latents and 1,000 other digits; it is also what says whether a setting generates comparably. Writes
+1,000 latents and 1,000 other digits (Paper 1: 10,000), and IS (Paper 1: its logarithm) on 1,000; FID is also what says whether a setting generates comparably. Writes
 results/why_k.csv after every k; what is there is not done again. Processes that run side by side need an --out each.
 """
 import argparse
@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from gan_influence.all import DCGAN, FID, GAN, IS, MNIST, R1, SGD, Linear, agreement, flow, leave_one_out, permutation, train, train_classifier
+from gan_influence.all import DCGAN, FID, GAN, IS, MNIST, R1, SGD, LinearDecay, agreement, flow, leave_one_out, train, train_classifier
+from gan_influence.core import permutation
 
 
 def normed(eps: float):
@@ -38,7 +39,7 @@ SETTINGS = {
     'quarter rates': dict(lr=2.5e-4),
     'average .999': dict(ema=.999),
     'R1': dict(penalty=R1(1.)),
-    'falling rates': dict(lr=lambda steps: Linear(1e-3, steps)),  # to 0 at the end of training
+    'falling rates': dict(lr=lambda steps: LinearDecay(1e-3, steps)),  # to 0 at the end of training
 }
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,7 +66,7 @@ def cell(setting: str, seed: int, wanted: list[tuple[int, float]]) -> Iterator[l
     gan = GAN(*nets(seed=seed), z_dim=32, opt_g=SGD(lr), opt_d=SGD(lr), **how)
     run = train(gan, data.train, args.epochs, bs=bs, seed=seed)
     metrics = {'FID': FID(classifier.features, data.valid[:1000], n=1000), 'IS': IS(classifier, n=1000)}
-    traced = flow(run, metrics, max(k for k, _ in wanted), ways=False)
+    traced = flow(run, metrics, max(k for k, _ in wanted), open_loop=False)
     probes = permutation(10_000, seed, 'probes')[:args.probes]
     for k, w in wanted:
         true, rows = leave_one_out(run, metrics, probes, k, weight=w), []

@@ -20,7 +20,7 @@ def isolation_forest(
     features: Callable | None = None,  # instances → `(B, d)`; default: the instances themselves, flattened
     seed: int = 0,
 ) -> torch.Tensor:  # order of removal, most abnormal first
-    "Outliers first (scikit-learn's `IsolationForest`; the papers' baseline, with `random_state=0`)"
+    "Outliers first (scikit-learn's `IsolationForest`; Paper 1's baseline, with `random_state=0`)"
     from sklearn.ensemble import IsolationForest
     with torch.no_grad(): x = in_chunks(features or (lambda c: c.flatten(1)), data).cpu().numpy()
     return torch.from_numpy(IsolationForest(random_state=seed).fit(x).score_samples(x)).argsort(stable=True)

@@ -22,7 +22,7 @@ class Branch(Memory):
     def __init__(self, run: Run, epoch: int, **how):
         super().__init__()
         self.other = run.store
-        states = {k: v for k, v in run.store.record['states'].items() if int(k) <= epoch * run.plan.steps}
+        states = {k: v for k, v in run.store.record['states'].items() if int(k) <= epoch * run.plan.steps_per_epoch}
         self.commit({**run.store.record, 'epochs': epoch, 'states': states, 'passing': False, 'history': run.history[:epoch], **how})
 
     def load(self, step: int, like):
@@ -32,18 +32,18 @@ class Branch(Memory):
 # %% ../nbs/19_branch.ipynb #0071d2b9
 def redrawn(
     run: Run,
-    epochs: int | None,  # how many of the last epochs to train again; None means all
     draw: int,  # which draw: equal numbers, equal batches and latents; 0 is the run itself
+    epochs: int | None = None,  # how many of the last epochs to train again; None means all
 ) -> Run:
     "The run as it would have been, had its last epochs had other batches and latents; raises `ValueError` and `Diverged`"
     first = run.first_epoch(epochs)
     plan = run.plan.redrawn(first, draw)
     if plan == run.plan: return run
-    return _trained(run.leaving(plan, Branch(run, first, turns=plan.turns)), run.epochs)
+    return _trained(run.with_plan(plan, Branch(run, first, turns=plan.turns)), run.epochs)
 
 def _trained(branch: Run, epochs: int) -> Run:
     "A branch, trained to as many epochs as the run it leaves"
-    extend(branch, epochs, None, Every(branch.plan.steps), quiet=True)
+    extend(branch, epochs, None, Every(branch.plan.steps_per_epoch), quiet=True)
     return branch
 
 # %% ../nbs/19_branch.ipynb #29d4e56d
@@ -53,7 +53,7 @@ class Reweighted(Run):
         super().__init__(run.gan, run.data, plan, store, run.labels)
         self.given, self.since = weights, since
 
-    def leaving(self, plan: Plan, store: Branch) -> Run:
+    def with_plan(self, plan: Plan, store: Branch) -> Run:
         "A run like this one with another plan, kept elsewhere"
         return Reweighted(self, self.given, self.since, plan, store)
 
@@ -63,7 +63,7 @@ class Reweighted(Run):
 
     def weigh(self, b: Batch) -> torch.Tensor:
         "The weights of a batch's instances, `(B,)`"
-        return self.given[b.idx] if b.t >= self.since * self.plan.steps else super().weigh(b)
+        return self.given[b.idx] if b.t >= self.since * self.plan.steps_per_epoch else super().weigh(b)
 
     def first_epoch(self, epochs: int | None) -> int:
         "Where the last `epochs` epochs begin; None means all that had these weights"

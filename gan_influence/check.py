@@ -18,7 +18,7 @@ from .core import permutation, whole
 from .influence import Scores, named
 from .metrics import evaluate
 from .retrain import as_indices, leaving_out, retrain_many, which_draws
-from .run import Run, fingerprint_state
+from .run import Run
 
 # %% ../nbs/26_check.ipynb #ceffd904
 def true_changes(
@@ -26,6 +26,7 @@ def true_changes(
     metrics: Callable | dict | Sequence,
     weights: torch.Tensor,  # `(M, n)`: a row per counterfactual
     epochs: int | None = None,  # how many of the last epochs to train again; None means all
+    *,
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
     renormalise: bool = False,  # as in `retrain`
     draws: int | Iterable[int] = 1,  # trainings to look at, how many or which: 0 is the run itself, others have other batches and latents in these epochs
@@ -34,7 +35,7 @@ def true_changes(
     metrics, draws = named(metrics), which_draws(draws)
     values = lambda model: [evaluate(m, model) for m in metrics.values()]
     wanted = [(i, w) for i in draws for w in (run.weights(), *weights)[i == 0:]]  # a draw in full, then with weights; the run itself is there
-    found = [values(model) for model in retrain_many(run, [w for _, w in wanted], epochs, chunk, renormalise, [i for i, _ in wanted])]
+    found = [values(model) for model in retrain_many(run, [w for _, w in wanted], epochs, chunk=chunk, renormalise=renormalise, draw=[i for i, _ in wanted])]
     if 0 in draws: found.insert(draws.index(0) * (1 + len(weights)), values(run.model))
     found = torch.tensor(found, dtype=torch.float64).view(len(draws), 1 + len(weights), -1)
     return found[:, 1:] - found[:, :1]
@@ -44,6 +45,7 @@ def leave_one_out(
     metrics: Callable | dict | Sequence,  # as in `influence`
     indices: Sequence[int],  # of training instances
     epochs: int | None = None,  # how many of the last epochs to train again; None means all
+    *,
     weight: float = 0.,  # what is left of each instance's weight: 0 leaves it out, 0.5 halves it
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
     renormalise: bool = False,  # as in `retrain`
@@ -52,13 +54,14 @@ def leave_one_out(
     "True change of every metric per removed instance: the change at `weight`, divided by 1 − weight; raises `ValueError` and `Diverged`"
     if weight == 1: raise ValueError('a weight of 1 changes nothing: leave less of each instance.')
     rows = leaving_out(run, as_indices(run, indices)[:, None], weight)
-    return true_changes(run, metrics, rows, epochs, chunk, renormalise, draws).mean(0) / (1 - weight)
+    return true_changes(run, metrics, rows, epochs, chunk=chunk, renormalise=renormalise, draws=draws).mean(0) / (1 - weight)
 
 def finite_differences(
     run: Run,  # in float64
     metrics: Callable | dict | Sequence,  # as in `influence`
     indices: Sequence[int],  # of training instances
     epochs: int | None = None,  # how many of the last epochs to train again; None means all
+    *,
     eps: float = 1e-4,  # change of the weight
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
     renormalise: bool = False,  # as in `retrain`
@@ -67,7 +70,7 @@ def finite_differences(
     if run.data.dtype != torch.float64: raise ValueError(f'differences this small drown in {run.data.dtype}: train on data.double() with networks in float64.')
     idx = as_indices(run, indices)[:, None]
     rows = torch.cat([leaving_out(run, idx, 1 + e) for e in (-eps, eps)])
-    less, more = true_changes(run, metrics, rows, epochs, chunk, renormalise)[0].chunk(2)
+    less, more = true_changes(run, metrics, rows, epochs, chunk=chunk, renormalise=renormalise)[0].chunk(2)
     return (less - more) / (2 * eps)
 
 # %% ../nbs/26_check.ipynb #9e394cdc
@@ -115,6 +118,7 @@ def linear_datamodeling(
     metrics: Callable | dict | Sequence,  # those of the scores
     drop: float,  # share of the instances that a set leaves out
     subsets: int = 100,
+    *,
     epochs: int | None = None,  # how many of the last epochs to retrain; default: as many as the scores traced
     seed: int = 0,  # of the sets
     confidence: float = .95,  # of the interval, bootstrapped over the sets
@@ -123,9 +127,9 @@ def linear_datamodeling(
 ) -> pd.DataFrame:  # a row per metric: drop, subsets, lds, low, high, pearson, slope
     "Rank correlation of the summed scores of random sets with the true change of each metric in their absence; raises `ValueError` for what does not fit"
     metrics, sets = named(metrics), random_sets(len(run.data), drop, subsets, seed)
-    if len(scores.values) != len(run.data) or scores.run != fingerprint_state(run.state()): raise ValueError('these scores are of another run, or of an earlier state of this one: score it again.')
+    scores.check(run)
     predicted = [scores[name][sets].sum(1) for name in metrics]
-    changes = true_changes(run, metrics, leaving_out(run, sets), scores.epochs if epochs is None else epochs, chunk, scores.renormalised, scores.draws if draws is None else draws).mean(0)
+    changes = true_changes(run, metrics, leaving_out(run, sets), scores.epochs_to_retrain(epochs), chunk=chunk, renormalise=scores.renormalised, draws=scores.draws if draws is None else draws).mean(0)
     found = []
     for name, p, true in zip(metrics, predicted, changes.T):
         a, (low, high) = agreement(p, true), bootstrapped(stats.spearmanr, p, true, seed, confidence).confidence_interval

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .baselines import selections as by_influence
-from .core import Progress, RunError, fingerprint, whole
+from .core import Progress, fingerprint, whole
 from .gan import Model
 from .influence import Scores, gradient, named
 from .log import Unfinished
@@ -28,6 +28,7 @@ def cleanse(
     sizes: Iterable[int],  # how many instances to remove
     test: Callable | dict | list,  # metrics on the test split
     epochs: int | None = None,  # how many of the last epochs to retrain: as many as the scores traced, which is the default for `Scores`
+    *,
     renormalise: bool = False,  # as in `retrain`; with `Scores`, as they were made
     done: Callable = lambda table: None,  # called with the table after every retraining, e.g. to save it
     draws: int | Iterable[int] = 1,  # trainings to average over, how many or which: 0 is the run itself, others have other batches and latents in these epochs
@@ -38,14 +39,15 @@ def cleanse(
     Raises `ValueError` for what does not fit the run, `RunError` for scores of another one, and `Diverged` where a retraining does."""
     metrics, sizes = named(test), [whole(s, 'a size') for s in sizes]
     if isinstance(selections, Scores):
-        if selections.run != fingerprint_state(run.state()): raise RunError('these scores are of another run, or of an earlier state of this one: score it again.')
-        selections, epochs, renormalise = by_influence(selections), selections.epochs if epochs is None else epochs, selections.renormalised
-    if epochs is None: raise ValueError('say how many of the last epochs to retrain: as many as the scores traced, so that what was predicted is what is tested; all for scores at rest.')
+        selections.check(run)
+        selections, epochs, renormalise = by_influence(selections), selections.epochs_to_retrain(epochs), selections.renormalised
+    if epochs is None: raise ValueError('say how many of the last epochs to retrain: as many as the scores traced, so that what was predicted is what is tested.')
     run.first_epoch(epochs)
     check_orders(run, selections, sizes)
     draws = which_draws(draws)
-    before = {k: evaluate(m, run.model) for k, m in metrics.items()}
-    work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, run.model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
+    model = run.model
+    before = {k: evaluate(m, model) for k, m in metrics.items()}
+    work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
     tested = {_key(0): before} | (begun[1] if (begun := work.load()) else {})  # draw, size, selection → the metrics after
     cells = [(size, name) for size in sizes for name in selections]
     wanted = [(i, size, name) for i in draws for size, name in [(0, ''), *cells][i == 0:]]  # a draw in full, then without; the run itself is there
@@ -68,7 +70,7 @@ def _retrained(run: Run, selections: dict, wanted: list[tuple[int, int, str]], t
     many = together(run, len({draw for draw, *_ in wanted}) > 1)
     for group in (wanted[i:i + many] for i in range(0, len(wanted), many)):
         weights = [counterfactual_weights(run, as_indices(run, selections[name])[:size] if size else [], None) for _, size, name in group]
-        models = retrain_many(run, weights, epochs, len(group), renormalise, [draw for draw, *_ in group])
+        models = retrain_many(run, weights, epochs, chunk=len(group), renormalise=renormalise, draw=[draw for draw, *_ in group])
         yield from zip_longest(group, models if any(_key(*one) not in tested for one in group) else [])
 
 def _identity(metric: Callable, model) -> str:

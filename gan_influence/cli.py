@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['NETS', 'OPTIMISERS', 'SCHEDULES', 'POINTS', 'PAPER_2D', 'FALLING', 'DIGITS', 'PAPER_MNIST', 'PRESETS', 'make',
            'build', 'open_run', 'recipe', 'digit_classifier', 'metrics_for', 'score', 'trust_run', 'load_scores',
-           'orders', 'cleanse_run', 'check_run', 'load_trust', 'recommended', 'load_table', 'report_run', 'study',
-           'verdict', 'pictures', 'demo', 'parser', 'add_train_arguments', 'recipe_of', 'execute', 'main']
+           'orders', 'cleanse_run', 'check_run', 'Doubt', 'load_trust', 'recommended', 'load_table', 'report_run',
+           'study', 'verdict', 'pictures', 'demo', 'parser', 'add_train_arguments', 'recipe_of', 'execute', 'main']
 
 # %% ../nbs/31_cli.ipynb #92ca0c51
 import argparse, json, sys, time
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import safetensors.torch
@@ -30,14 +31,14 @@ from .log import Directory
 from .losses import LOSSES
 from .metrics import ALL, FID, IS, DiscriminatorLoss
 from .nets import ACTIVATIONS, DCGAN, FCGAN, Classifier, train_classifier
-from .optim import SGD, Adam, AdamW, InverseSqrt, Linear, RMSprop
+from .optim import SGD, Adam, AdamW, InverseSqrt, LinearDecay, RMSprop
 from .retrain import retrain
 from .run import Run, fingerprint_state, train
 from .show import plot_agreement, plot_cleansing, plot_points, plot_samples, plot_trust, png, report, write_report
 from .trust import TARGET_TAU, Trust, recommend, trust
 
 # %% ../nbs/31_cli.ipynb #b7990da7
-NETS, OPTIMISERS, SCHEDULES = dict(FCGAN=FCGAN, DCGAN=DCGAN), dict(SGD=SGD, RMSprop=RMSprop, Adam=Adam, AdamW=AdamW), dict(Linear=Linear, InverseSqrt=InverseSqrt)
+NETS, OPTIMISERS, SCHEDULES = dict(FCGAN=FCGAN, DCGAN=DCGAN), dict(SGD=SGD, RMSprop=RMSprop, Adam=Adam, AdamW=AdamW), dict(LinearDecay=LinearDecay, InverseSqrt=InverseSqrt)
 
 def make(words: dict):
     "What a name and its arguments describe: networks, an optimiser, a schedule"
@@ -73,7 +74,7 @@ POINTS = dict(recipe=recipe(dict(data='2d-normal', train=10_000, valid=10_000, t
               epochs=40, bs=100, k=1, sizes=[100, 500, 1000], headline=1000)
 PAPER_2D = dict(recipe=recipe(dict(data='2d-normal', train=50_000, valid=10_000, test=10_000, seed=0), dict(name='FCGAN', z_dim=10, seed=0), dict(name='SGD', lr=1e-3)),
                 epochs=70, bs=100, k=1, sizes=[500, 2500, 5000], headline=5000)
-FALLING = dict(name='Adam', lr=dict(name='Linear', lr=2e-3, steps=1500, end=5e-5), betas=[.5, .99])
+FALLING = dict(name='Adam', lr=dict(name='LinearDecay', lr=2e-3, steps=1500, end=5e-5), betas=[.5, .99])
 DIGITS = dict(recipe=recipe(dict(data='digits', sizes=[3000, 1000, 1000], seed=0), dict(name='DCGAN', z_dim=32, width=16, act='silu', seed=0), FALLING, alternating=True),
               epochs=16, bs=32, k=1, sizes=[100, 300], headline=100)
 PAPER_MNIST = dict(recipe=recipe(dict(data='MNIST', sizes=[50_000, 10_000, 10_000], seed=0), dict(name='DCGAN', z_dim=32, width=32, seed=0), dict(name='SGD', lr=1e-3), l2_g=1e-3, l2_d=1e-3),
@@ -93,87 +94,94 @@ def digit_classifier(path: Path, data: Data) -> Classifier:
     write_file(file, safetensors.torch.save(net.state_dict()))
     return net
 
-def metrics_for(path: Path, gan: GAN, data: Data, split: str, names: list | None = None) -> dict:
+def metrics_for(run: Run, data: Data, split: str, names: list | None = None) -> dict:
     "Metrics on a split, each with latents of its own; by default those that suit the data"
     reference, seed = getattr(data, split), ['valid', 'test'].index(split)
     points = reference.dim() == 2
-    makers = {'ALL': lambda: ALL(reference, seed=seed), 'D loss': lambda: DiscriminatorLoss(gan, reference, seed=seed),
-              'FID': lambda: FID(digit_classifier(path, data).features, reference, seed=seed),
-              'IS': lambda: IS(digit_classifier(path, data), n=len(reference), seed=seed)}
+    makers = {'ALL': lambda: ALL(reference, seed=seed), 'D loss': lambda: DiscriminatorLoss(run.gan, reference, seed=seed),
+              'FID': lambda: FID(digit_classifier(run.path, data).features, reference, seed=seed),
+              'IS': lambda: IS(digit_classifier(run.path, data), n=len(reference), seed=seed)}
     names = names or (['ALL'] if points else ['FID', 'IS'])
     if unknown := [n for n in names if n not in makers]: raise ValueError(f'no metric is called {unknown[0]!r}: choose from {", ".join(makers)}.')
     return {n: makers[n]() for n in names}
 
 # %% ../nbs/31_cli.ipynb #10b9b3e3
-def score(path: Path, run: Run, data: Data, names: list | None, epochs: int | None, kinks: float | None = None, draws: int = 1, renormalise: bool = False) -> Scores:
+def score(run: Run, data: Data, names: list | None, epochs: int | None, kinks: float | None = None, draws: int = 1, renormalise: bool = False) -> Scores:
     "Score every training instance on the metrics and on the discriminator's loss, in one replay per draw"
-    metrics = metrics_for(path, run.gan, data, 'valid', names) | metrics_for(path, run.gan, data, 'valid', ['D loss'])
-    scores = influence(run, metrics, epochs, renormalise, kinks=kinks) if draws == 1 else expected_influence(run, metrics, epochs, draws, renormalise, kinks)
-    stale = [f for name in ('cleanse.csv', 'check.csv') if (f := path/name).exists()]  # of other scores: out of sight first, back if these cannot be written
+    metrics = metrics_for(run, data, 'valid', names) | metrics_for(run, data, 'valid', ['D loss'])
+    scores = influence(run, metrics, epochs, renormalise=renormalise, kinks=kinks) if draws == 1 else expected_influence(run, metrics, epochs, draws=draws, renormalise=renormalise, kinks=kinks)
+    stale = [f for name in ('cleanse.csv', 'check.csv') if (f := run.path/name).exists()]  # of other scores: out of sight first, back if these cannot be written
     for f in stale: f.rename(f'{f}.stale')
-    try: scores.save(path/'scores.csv')
+    try: scores.save(run.path/'scores.csv')
     except BaseException:
         for f in stale: Path(f'{f}.stale').rename(f)
         raise
     for f in stale: Path(f'{f}.stale').unlink()
     return scores
 
-def trust_run(path: Path, run: Run, data: Data, name: str | None, epochs: int | None, probes: int, kinks: float | None = None, renormalise: bool = False) -> Trust:
+def trust_run(run: Run, data: Data, name: str | None, epochs: int | None, probes: int, kinks: float | None = None, renormalise: bool = False) -> Trust:
     "How far back the scores of a metric can be believed"
-    metric = next(iter(metrics_for(path, run.gan, data, 'valid', [name] if name else None).values()))
+    metric = next(iter(metrics_for(run, data, 'valid', [name] if name else None).values()))
     found = trust(run, metric, epochs, probes=probes, renormalise=renormalise, kinks=kinks)
-    write_file(path/'trust.csv', found.table.assign(metric=metric.name, renormalised=renormalise, kinks=kinks, run=fingerprint_state(run.state())).to_csv())
-    write_file(path/'trust.png', png(plot_trust(found)))
+    write_file(run.path/'trust.csv', found.table.assign(metric=metric.name, renormalised=renormalise, kinks=kinks, run=fingerprint_state(run.state())).to_csv())
+    write_file(run.path/'trust.png', png(plot_trust(found)))
     return found
 
-def load_scores(path: Path, run: Run, data: Data) -> Scores:
+def load_scores(run: Run, data: Data) -> Scores:
     "What `score` left"
-    if not (path/'scores.csv').exists(): raise RunError(f'{path} has no scores yet: run `gan_influence score {path}`.')
-    scores = Scores.load(path/'scores.csv', data.train)
-    if scores.run != fingerprint_state(run.state()): raise RunError(f'{path} was trained further since it was scored: run `gan_influence score {path}` again.')
+    if not (run.path/'scores.csv').exists(): raise RunError(f'{run.path} has no scores yet: run `gan_influence score {run.path}`.')
+    scores = Scores.load(run.path/'scores.csv', data.train)
+    if scores.run != fingerprint_state(run.state()): raise RunError(f'{run.path} was trained further since it was scored: run `gan_influence score {run.path}` again.')
     return scores
 
-def orders(path: Path, run: Run, data: Data, scores: Scores) -> dict:
+def orders(run: Run, data: Data, scores: Scores) -> dict:
     "Influence and every baseline, as orders of removal"
-    features = None if run.data.dim() == 2 or not data.labels else digit_classifier(path, data).features
+    features = None if run.data.dim() == 2 or not data.labels else digit_classifier(run.path, data).features
     return selections(scores, isolation_forest=isolation_forest(run.data, features), random=chance(len(run.data)))
 
-def cleanse_run(path: Path, run: Run, data: Data, scores: Scores, sizes: list, draws: int = 1, adaptive: bool = False) -> pd.DataFrame:
+def cleanse_run(run: Run, data: Data, scores: Scores, sizes: list, draws: int = 1, adaptive: bool = False) -> pd.DataFrame:
     "Cleanse by every selection over the epochs that were traced, in this training, or in several that no score has seen; every finished retraining is in `cleanse.csv` at once"
-    tested = metrics_for(path, run.gan, data, 'test', [n for n in scores.names if n != 'D loss'] or scores.names)
+    tested = metrics_for(run, data, 'test', [n for n in scores.names if n != 'D loss'] or scores.names)
     unseen = range(scores.draws, scores.draws + draws) if draws > 1 else draws
-    chosen = orders(path, run, data, scores)
+    chosen = orders(run, data, scores)
     if adaptive and scores.renormalised: raise ValueError('adaptive greedy looks at trainings whose weights are not renormalised: score without --renormalise.')
-    if adaptive: chosen |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, scores.kinks) for k, m in metrics_for(path, run.gan, data, 'valid', list(tested)).items()}
-    return cleanse(run, chosen, sizes, tested, scores.epochs, scores.renormalised, done=lambda t: write_file(path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
+    if adaptive: chosen |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, scores.kinks) for k, m in metrics_for(run, data, 'valid', list(tested)).items()}
+    return cleanse(run, chosen, sizes, tested, scores.epochs, renormalise=scores.renormalised, done=lambda t: write_file(run.path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
 
-def check_run(path: Path, run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
+def check_run(run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
     "Leave instances out one at a time, in every draw that was scored, and compare with their scores"
     if instances < 3: raise ValueError(f'{instances} instances are too few to compare: leave out 3 or more.')
     idx, predicted = scores.traced.nonzero().flatten()[:instances], scores[name]
-    metric = metrics_for(path, run.gan, data, 'valid', [name])
+    metric = metrics_for(run, data, 'valid', [name])
     true = leave_one_out(run, metric, idx, scores.epochs, renormalise=scores.renormalised, draws=scores.draws)[:, 0]
-    write_file(path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=predicted[idx], true=true)).to_csv(index=False))
-    write_file(path/'check.png', png(plot_agreement(predicted[idx], true, f'change of {name} when an instance is left out')))
+    write_file(run.path/'check.csv', pd.DataFrame(dict(metric=name, instance=idx, predicted=predicted[idx], true=true)).to_csv(index=False))
+    write_file(run.path/'check.png', png(plot_agreement(predicted[idx], true, f'change of {name} when an instance is left out')))
     found = agreement(predicted[idx], true)
-    return {'tau': found.pop('tau'), '±': float(bootstrapped(stats.kendalltau, predicted[idx], true).standard_error), **found}
+    return {'tau': found.pop('tau'), 'error': float(bootstrapped(stats.kendalltau, predicted[idx], true).standard_error), **found}
 
-def load_trust(path: Path, run: Run) -> tuple[str, tuple, Trust] | None:
-    "A metric, `renormalise` and the width of kinks, and what `trust` left about them and this state of the run; None if there is nothing"
-    if not (path/'trust.csv').exists(): return None
+class Doubt(NamedTuple):
+    "What `trust` left"
+    metric: str  # its name
+    renormalise: bool  # how scores were made, as in `influence`
+    kinks: float | None
+    trust: Trust
+
+def load_trust(run: Run) -> Doubt | None:
+    "What `trust` left about this state of the run; None if there is nothing"
+    if not (run.path/'trust.csv').exists(): return None
     try:
-        table = pd.read_csv(path/'trust.csv', index_col='epochs')
+        table = pd.read_csv(run.path/'trust.csv', index_col='epochs')
         if set(table.run) != {fingerprint_state(run.state())}: return None
-        how = bool(table.renormalised.iloc[0]) if 'renormalised' in table else False, None if table.kinks.isna().all() else float(table.kinks.iloc[0])
-        return table.metric.iloc[0], how, Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU)
-    except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
+        kinks = None if table.kinks.isna().all() else float(table.kinks.iloc[0])
+        return Doubt(table.metric.iloc[0], bool(table.renormalised.iloc[0]), kinks, Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU))
+    except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{run.path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 
-def recommended(path: Path, run: Run, renormalise: bool, kinks: float | None) -> int | None:
-    "How many epochs `trust` recommended to trace in this way, which is said; 1 if it warned of all; None if it could not tell, or was not asked"
-    metric, looked_with, doubt = load_trust(path, run) or (None, None, None)
-    if doubt is None or looked_with != (renormalise, kinks) or doubt.table.tau.isna().all(): return None
-    print(f'epochs: {doubt.epochs}, as `trust` recommended for {metric}' if doubt.epochs else f'epochs: 1. `trust` on {metric}: {doubt.reason}')
-    return doubt.epochs or 1
+def recommended(run: Run, renormalise: bool, kinks: float | None) -> tuple[int | None, str]:
+    "How many epochs to trace in this way, and why: as many as `trust` recommended, 1 if it warned of all; None, for all, if it could not tell, or was not asked"
+    doubt = load_trust(run)
+    if doubt is None or (doubt.renormalise, doubt.kinks) != (renormalise, kinks) or doubt.trust.table.tau.isna().all(): return None, 'all, since `trust` has said nothing of such a trace'
+    if doubt.trust.epochs: return doubt.trust.epochs, f'{doubt.trust.epochs}, as `trust` recommended for {doubt.metric}'
+    return 1, f'1. `trust` on {doubt.metric}: {doubt.trust.reason}'
 
 def load_table(file: Path, *columns: str) -> pd.DataFrame | None:
     "What `check` or `cleanse` left, if they did; raises `RunError` where columns are missing"
@@ -183,11 +191,11 @@ def load_table(file: Path, *columns: str) -> pd.DataFrame | None:
     if missing := set(columns) - set(table): raise RunError(f'{file} is damaged (it has no {", ".join(sorted(missing))}): delete it.')
     return table
 
-def report_run(path: Path, run: Run, scores: Scores) -> Path:
+def report_run(run: Run, scores: Scores) -> Path:
     "All that was done so far, on one page"
-    sections, cleansed = {}, load_table(path/'cleanse.csv', 'selection', 'removed', 'metric', 'gain')
-    if doubt := load_trust(path, run): sections[f'How far back scores on {doubt[0]} can be believed'] = [doubt[2].reason, plot_trust(doubt[2])]
-    if (check := load_table(path/'check.csv', 'metric', 'instance', 'predicted', 'true')) is not None: sections['Left out for real'] = [plot_agreement(torch.tensor(check.predicted), torch.tensor(check.true), f'change of {check.metric[0]} when an instance is left out')]
+    sections, cleansed = {}, load_table(run.path/'cleanse.csv', 'selection', 'removed', 'metric', 'gain')
+    if doubt := load_trust(run): sections[f'How far back scores on {doubt.metric} can be believed'] = [doubt.trust.reason, plot_trust(doubt.trust)]
+    if (check := load_table(run.path/'check.csv', 'metric', 'instance', 'predicted', 'true')) is not None: sections['Left out for real'] = [plot_agreement(torch.tensor(check.predicted), torch.tensor(check.true), f'change of {check.metric[0]} when an instance is left out')]
     return report(run, scores, cleansed, sections)
 
 # %% ../nbs/31_cli.ipynb #4883da5e
@@ -197,9 +205,9 @@ def study(path: Path, preset: dict, say) -> tuple[Run, Data, Scores, pd.DataFram
     say(f'training on {data.source}')
     run = train(gan, data.train, preset['epochs'], preset['bs'], path=path, recipe=preset['recipe'])
     say(f'scoring {run.plan.n:,} instances over the last {preset["k"]} epoch(s)')
-    scores = score(path, run, data, None, preset['k'])
+    scores = score(run, data, None, preset['k'])
     say(f'cleansing: {len(preset["sizes"])} sizes × {len(scores.names) + 2} selections')
-    return run, data, scores, cleanse_run(path, run, data, scores, preset['sizes'])
+    return run, data, scores, cleanse_run(run, data, scores, preset['sizes'])
 
 def verdict(table: pd.DataFrame, metric: str, size: int, n: int, what: str) -> str:
     "One line: what removing `size` instances by influence on a metric did to it, beside the best baseline"
@@ -222,6 +230,7 @@ def demo(out: Path, paper: bool = False) -> list[str]:
     "The main job, end to end; the verdict's three lines"
     start, sections, lines = time.perf_counter(), {}, []
     parts = {'2D-Normal': ('2d-normal', PAPER_2D if paper else POINTS), 'Handwritten digits': ('mnist', PAPER_MNIST) if paper else ('digits', DIGITS)}
+    for _, preset in parts.values(): load(preset['recipe']['data'])  # what is not here is missed now, not after an hour
     for title, (folder, preset) in parts.items():
         say = lambda what: print(f'[{time.perf_counter() - start:4.0f} s] {title}: {what}', flush=True)
         run, data, scores, table = study(out/folder, preset, say)
@@ -249,11 +258,11 @@ def parser() -> argparse.ArgumentParser:
         return p
     p = verb('demo', 'the whole method on points in the plane and on real handwritten digits, a few minutes on a CPU', run_directory=False)
     p.add_argument('--out', type=Path, default=Path('demo'), help='folder for runs, pictures and the report; a stopped demo continues there')
-    p.add_argument('--paper', action='store_true', help="at the papers' own size: 50,000 points, and 50,000 digits of MNIST at width 32 (for a GPU, or hours)")
+    p.add_argument('--paper', action='store_true', help="at Paper 1's own size: 50,000 points, and 50,000 digits of MNIST at width 32 (for a GPU, or hours)")
     add_train_arguments(verb('train', 'train a GAN with its trajectory logged; the same command continues a stopped run'))
     p = verb('score', 'score every training instance: predicted change of each metric in its absence')
     p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the discriminator is always added')
-    p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: what `trust` recommended for this run; 1 if it warned of all; all if it was not asked)')
+    p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: what `trust` recommended for such a trace of this run; 1 if it warned of all; all if it has said nothing of it)')
     p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact derivative')
     p.add_argument('--renormalise', action='store_true', help='predict a training in which the weights of every batch are scaled to sum to its size, so that removing many does not weaken the real instances beside the generated ones')
     p.add_argument('--draws', type=int, default=1, help='average over so many trainings, whose traced epochs have other batches and latents (try 10)')
@@ -275,7 +284,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_train_arguments(p: argparse.ArgumentParser):
     "What a recipe is made of"
-    p.add_argument('--preset', choices=PRESETS, help='settings of the demo or of the papers; other arguments but --data-seed and --seed are then ignored')
+    p.add_argument('--preset', choices=PRESETS, help='settings of the demo or of Paper 1; other arguments but --data-seed and --seed are then ignored')
     p.add_argument('--data', default='2d-normal', help=f'one of {", ".join(LOADERS)}, or a .npy file of instances')
     p.add_argument('--nets', choices=NETS, help='default: FCGAN for points, DCGAN for images')
     p.add_argument('--width', type=int, default=32, help='channels of DCGAN')
@@ -314,24 +323,27 @@ def execute(a: argparse.Namespace):
         return print(f'{run}\ndata: {data.source}\nlosses: {run.history[-1]}')
     run, data = open_run(a.run)
     if a.verb == 'score':
-        scores = score(a.run, run, data, a.metrics, recommended(a.run, run, a.renormalise, a.kinks) if a.epochs is None else a.epochs, a.kinks, a.draws, a.renormalise)
+        if a.epochs is None:
+            a.epochs, why = recommended(run, a.renormalise, a.kinks)
+            print(f'epochs: {why}')
+        scores = score(run, data, a.metrics, a.epochs, a.kinks, a.draws, a.renormalise)
         return print(f'{scores}\n{a.run/"scores.csv"}')
-    if a.verb == 'trust': return print(f'{trust_run(a.run, run, data, a.metric, a.epochs, a.probes, a.kinks, a.renormalise)}\n{a.run/"trust.csv"}')
-    scores = load_scores(a.run, run, data)
+    if a.verb == 'trust': return print(f'{trust_run(run, data, a.metric, a.epochs, a.probes, a.kinks, a.renormalise)}\n{a.run/"trust.csv"}')
+    scores = load_scores(run, data)
     if a.verb == 'cleanse':
-        table = cleanse_run(a.run, run, data, scores, a.sizes, a.draws, a.adaptive)
+        table = cleanse_run(run, data, scores, a.sizes, a.draws, a.adaptive)
         write_file(a.run/'cleansing.png', png(plot_cleansing(table)))
         print(table.drop(columns=['change']).to_string(index=False, float_format='{:.4f}'.format), f'\n{a.run/"cleanse.csv"}')
-    if a.verb == 'check': print({k: round(v, 4) for k, v in check_run(a.run, run, data, scores, a.metric or scores.names[0], a.instances).items()}, f'\n{a.run/"check.csv"}')
-    if a.verb == 'report': print(report_run(a.run, run, scores))
+    if a.verb == 'check': print({k: round(v, 4) for k, v in check_run(run, data, scores, a.metric or scores.names[0], a.instances).items()}, f'\n{a.run/"check.csv"}')
+    if a.verb == 'report': print(report_run(run, scores))
 
 def main(argv: list | None = None) -> int:
-    "Entry point: 0, or 2 after one line that says what was wrong and what to do"
+    "Entry point: 0, or after one line that says what was wrong and what to do 2, or 130 if it was stopped"
     try: execute(parser().parse_args(argv))
     except (ValueError, ArithmeticError, OSError) as e:
         print(f'gan_influence: {e}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('gan_influence: stopped; the same command continues from the last finished epoch.', file=sys.stderr)
+        print('gan_influence: stopped; the same command continues from what was finished.', file=sys.stderr)
         return 130
     return 0

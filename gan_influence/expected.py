@@ -21,6 +21,7 @@ def expected_influence(
     run: Run,
     metrics: Callable | dict | Sequence,  # as in `influence`
     epochs: int | None = None,  # how many of the last epochs to draw again, and to trace; None means all
+    *,
     draws: int = 10,  # trainings to average over: the run itself, and others with other batches and latents in these epochs
     renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
@@ -34,7 +35,7 @@ def expected_influence(
     with Progress(draws, 'draws', leave=False) as bar:
         bar.update(min(draws, len(found)))
         for i in range(len(found), draws):
-            scores = influence(redrawn(run, epochs, i), metrics, epochs, renormalise, kinks=kinks)
+            scores = influence(redrawn(run, i, epochs), metrics, epochs, renormalise=renormalise, kinks=kinks)
             found.append(torch.cat([scores.values, scores.traced[:, None]], 1))
             about.append(scores.metrics)
             work.save(lambda: (dict(found=torch.stack(found)), dict(about=about)), now=True)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from .core import exact
+from .core import flatten
 from .gan import State
-from .influence import Scores, gradient, named, scores_of, walk_back
-from .log import flatten
+from .influence import OPEN_LOOP, WHOLE, Scores, gradients, named, scores_of, walk_back
 from .run import Run
 
 # %% ../nbs/27_flow.ipynb #ad161cb5
@@ -34,7 +33,7 @@ class Flow:
 
     def shares(self) -> pd.DataFrame:
         "For every metric, the parts of its scores that are open loop and feedback: fractions of their sum of squares, which add up to 1 (one may be negative, where they work against each other)"
-        if self.open_loop is None: raise ValueError('this flow was traced as a whole: ask for flow(…, ways=True).')
+        if self.open_loop is None: raise ValueError('this flow was traced as a whole: ask for flow(…, open_loop=True).')
         whole, part = self.by_epoch.sum(0), self.open_loop.sum(0)
         open_loop = (whole * part).sum(0) / whole.square().sum(0)
         return pd.DataFrame({'open loop': open_loop.tolist(), 'feedback': (1 - open_loop).tolist()}, index=pd.Index(self.scores.names, name='metric'))
@@ -43,28 +42,30 @@ def flow(
     run: Run,
     metrics: Callable | dict | Sequence,  # as in `influence`
     epochs: int | None = None,  # how many of the last epochs to trace; None means all
-    ways: bool = True,  # tell open loop and feedback apart? Takes about twice as long
+    *,
+    open_loop: bool = True,  # tell open loop and feedback apart? Takes about twice as long
     renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
 ) -> Flow:
     "Trace metrics back like `influence`, and keep what every epoch contributed, and by which way; raises as it does"
     metrics, first = named(metrics), run.first_epoch(epochs)
     run.check_renormalise(renormalise)
-    with exact(run.data.device): values, ends = map(list, zip(*(gradient(m, run.model) for m in metrics.values())))
-    found, traced, growth = parts(run, ends, first, (True, False) if ways else (True,), renormalise, kinks)
-    scores = scores_of(run, metrics, values, found[True].sum(0), traced, run.epochs - first, renormalise, kinks)
-    return Flow(scores, found[True], found.get(False), growth)
+    values, ends = gradients(run, metrics)
+    found, traced, growth = parts(run, ends, first, [WHOLE, *[OPEN_LOOP] * open_loop], renormalise, kinks)
+    scores = scores_of(run, metrics, values, found[WHOLE].sum(0), traced, run.epochs - first, renormalise, kinks)
+    return Flow(scores, found[WHOLE], found.get(OPEN_LOOP), growth)
 
 def parts(
     run: Run,
     ends: list[State],  # derivatives in the last state, M of them
     first: int,  # the first epoch to trace
-    ways: Sequence[bool],  # with feedback? without?
+    ways: Sequence[str],  # as in `walk_back`
     renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
+    double: bool = False,  # as in `walk_back`
 ) -> tuple[dict, torch.Tensor, torch.Tensor]:  # way → `(k, n, M)` scores by epoch; which instances were traced `(n,)`; growth
     "Trace derivatives back and keep what every epoch contributed"
-    n, k, steps, device = len(run.data), run.epochs - first, run.plan.steps, run.data.device
+    n, k, steps, device = len(run.data), run.epochs - first, run.plan.steps_per_epoch, run.data.device
     found = {way: torch.zeros(k, len(ends), n, dtype=torch.float64, device=device) for way in ways}
     sizes, traced = _size(ends).repeat(k + 1, 1), torch.zeros(n, dtype=torch.bool, device=device)
     def visit(b, routes, shares):
@@ -72,7 +73,7 @@ def parts(
         for way, share in shares.items(): found[way][epoch].index_add_(1, b.idx, share.double())
         traced[b.idx] = True
         if b.t % steps == 0: sizes[epoch] = _size(routes[ways[0]])
-    walk_back(run, 'flow', dict.fromkeys(ways, ends), first, visit, dict(sizes=sizes, traced=traced) | {f'found {way}': f for way, f in found.items()}, renormalise, kinks)
+    walk_back(run, 'flow', dict.fromkeys(ways, ends), first, visit, dict(sizes=sizes, traced=traced) | {f'found {way}': f for way, f in found.items()}, renormalise, kinks, double=double)
     return {way: f.transpose(1, 2).cpu() for way, f in found.items()}, traced, sizes / sizes[-1]
 
 def _size(adjoints: list) -> torch.Tensor:

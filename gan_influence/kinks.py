@@ -9,6 +9,7 @@ __all__ = ['bump', 'Gate', 'Rectified', 'bumps', 'curved']
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Real
 
 import torch
@@ -87,11 +88,11 @@ class _Curved(TorchFunctionMode):
 
     def _leaky(self, input, negative_slope=.01, inplace=False): return self._rectified(negative_slope, input, inplace)
 
-_on = False  # are ReLUs ours?
+_on = ContextVar('are ReLUs ours?', default=False)
 
 def bumps() -> bool:
     "Are there bumps now, whose widths depend on all instances that a network is given at once?"
-    return _on
+    return _on.get()
 
 @contextmanager
 def curved(
@@ -101,9 +102,8 @@ def curved(
     if width is None: yield
     elif not (isinstance(width, Real) and 0 < width < float('inf')): raise ValueError(f'kinks={width!r}: pass the width of a bump in standard deviations of what a ReLU is given, as .01.')
     else:
-        global _on
-        before, _on = _on, True
+        token = _on.set(True)
         try:
             with _Curved(float(width)) as mode: yield
-        finally: _on = before
+        finally: _on.reset(token)
         if not mode.met: warnings.warn(f'kinks={width}: no ReLU was met, so these are the exact derivatives.', stacklevel=3)

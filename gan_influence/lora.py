@@ -61,7 +61,7 @@ def lora(
     net = deepcopy(net).requires_grad_(False)
     layers = {name: m for name, m in net.named_modules() if fnmatch(name, pattern) and isinstance(m, nn.Linear | nn.modules.conv._ConvNd)}
     if not layers: raise ValueError(f'no linear or convolution layer has a name like {pattern!r}: the network has {", ".join(k for k, _ in net.named_modules() if k)}.')
-    for name, m in layers.items(): parametrize.register_parametrization(m, 'weight', LowRank(m.weight, rank, (alpha or rank) / rank, both, seed, name))
+    for name, m in layers.items(): parametrize.register_parametrization(m, 'weight', LowRank(m.weight, rank, (rank if alpha is None else alpha) / rank, both, seed, name))
     return net
 
 def merge(net: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .core import exact, fingerprint
-from .gan import GAN, Model, Player, l2
+from .gan import GAN, Model, Player, l2, one_each
 from .losses import Loss
 from .preflight import repeatable
 
@@ -166,9 +166,10 @@ class DiscriminatorLoss:
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:
         loss, z = self.gan.loss_fn, G.latents(len(self.reference), self.seed, self._latents)
+        labels_of = lambda z: [] if self.labels is None else [self.gan.labels_of(z)]
         told = [] if self.labels is None else [self.labels]
-        real = in_chunks(lambda i: D(self.reference[i], *(y[i] for y in told)), torch.arange(len(z), device=z.device))
-        fake = in_chunks(lambda z: D(G(z), *([] if self.labels is None else [self.gan.labels_of(z)])), z)
-        if isinstance(loss, Loss): value = loss.real(real.flatten()).double().mean() + loss.fake(fake.flatten()).double().mean()
-        else: value = loss.discriminator(real, fake, torch.ones(len(z), dtype=z.dtype, device=z.device), *told, *([] if self.labels is None else [self.gan.labels_of(z)]))
+        real = one_each(in_chunks(lambda i: D(self.reference[i], *(y[i] for y in told)), torch.arange(len(z), device=z.device)))
+        fake = one_each(in_chunks(lambda z: D(G(z), *labels_of(z)), z))
+        if isinstance(loss, Loss): value = loss.real(real).double().mean() + loss.fake(fake).double().mean()
+        else: value = loss.discriminator(real, fake, z.new_ones(len(z)), *told, *labels_of(z))
         return value + l2(D.params, self.gan.l2_d)

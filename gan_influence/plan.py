@@ -41,8 +41,8 @@ class Plan:
         return replace(self, turns=(*(t for t in self.turns if t[0] < epoch), turn))
 
     @property
-    def steps(self) -> int:
-        "Steps per epoch: an incomplete last batch is dropped"
+    def steps_per_epoch(self) -> int:
+        "Batches drawn in one: an incomplete last batch is dropped"
         return self.n // self.bs
 
 class Batches:
@@ -54,7 +54,7 @@ class Batches:
 
     def __getitem__(self, t: int) -> Batch:
         n, bs, gan, like = self.plan.n, self.plan.bs, self.gan, (self.data.dtype, self.data.device)
-        epoch, i = divmod(t, self.plan.steps)
+        epoch, i = divmod(t, self.plan.steps_per_epoch)
         seed = self.plan.seed_of(epoch)
         if epoch != self.epoch: self.epoch, self.order = epoch, permutation(n, seed, 'batches', epoch).to(self.data.device)
         idx = self.order[i * bs:(i + 1) * bs]

@@ -19,9 +19,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .batch_norm import call_in_evaluation, running_averages
-from .core import exact, say
+from .core import exact, in_float64, map_tensors, say
 from .gan import GAN, Batch, State, copied
-from .log import map_tensors
 from .losses import Losses
 from .optim import Params
 from .plan import Batches, Plan
@@ -107,8 +106,7 @@ def _check_function(who: str, net: nn.Module, params: Params, inputs: torch.Tens
         raise ValueError(f'the {who} answers differently when asked twice, or keeps something of its calls in a buffer (noise, dropout, spectral norm or running averages in training mode, a counter): no replay repeats that. Call .eval() on such layers or remove them.')
     if not torch.allclose(first, apart, rtol=1e-3, atol=1e-4, equal_nan=True):
         if inputs.dtype == torch.float32:  # is it rounding?
-            double = lambda t: t.double() if t.is_floating_point() else t
-            with suppress(RuntimeError, TypeError): return _check_function(who, copied(net).double(), {k: double(p) for k, p in params.items()}, double(inputs), *map(double, labels)).to(inputs)
+            with suppress(RuntimeError, TypeError): return _check_function(who, copied(net).double(), *in_float64([params, inputs, *labels])).to(inputs)
         raise ValueError(f'the {who} mixes the instances of a batch (minibatch deviation): an instance\'s absence would change the others. Use layers that treat each alone, or nn.BatchNorm, whose statistics are weighted here.')
     return first
 
@@ -218,11 +216,10 @@ def _pulled(gan: GAN, s: State, b: Batch, w: torch.Tensor, u: list[torch.Tensor]
 
 def derivative_error(gan: GAN, s: State, b: Batch) -> float:
     "How far the derivative of both players' gradients is from central differences in float64, relative; raises `ArithmeticError` where these differences say nothing"
-    double = lambda t: t.double() if torch.is_tensor(t) and t.is_floating_point() else t
     rng, default = torch.Generator().manual_seed(0), torch.get_default_dtype()
     draw = lambda p: torch.randn(p.shape, generator=rng, dtype=torch.float64).to(p.device)
     size = lambda p: p.square().mean().sqrt()
-    gan, s, b = gan.double(), map_tensors(double, s), Batch(*map(double, b))
+    gan, s, b = gan.double(), in_float64(s), in_float64(b)
     at = [*s.d.values(), *s.g.values(), b.x.new_ones(len(b.idx))]
     gradients = lambda at: _gradients(gan, s._replace(d=dict(zip(s.d, at)), g=dict(zip(s.g, at[len(s.d):]))), b, at[-1])
     torch.set_default_dtype(torch.float64)  # of what networks make on their way

@@ -14,11 +14,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .core import Diverged, Progress, exact, fingerprint, whole
+from .core import Diverged, Progress, exact, fingerprint, finite, flatten, map_tensors, unflatten, whole
 from .gan import Batch, Model, State
-from .log import Unfinished, flatten, map_tensors, unflatten
+from .log import Unfinished
 from .plan import Batches, weigher
-from .run import Run, advance, finite, warn_drift
+from .run import Run, advance, warn_drift
 
 # %% ../nbs/18_retrain.ipynb #b01ce00f
 def retrain(
@@ -26,13 +26,14 @@ def retrain(
     without=None,  # indices of training instances to leave out
     weights=None,  # or a weight per training instance, `(n,)`
     epochs: int | None = None,  # how many of the last epochs to repeat; None means all
+    *,
     renormalise: bool = False,  # scale the weights of every batch to sum to its size?
 ) -> Model:  # the GAN as it would have been
     "Train the last epochs again as if some instances had been absent, or had other weights; raises `ValueError` and `Diverged`"
     run.check_renormalise(renormalise)
     run.check_unchanged()
     w = counterfactual_weights(run, without, weights)
-    first = run.first_epoch(epochs) * run.plan.steps
+    first = run.first_epoch(epochs) * run.plan.steps_per_epoch
     work = Unfinished(run.path, 'retrain', run.key, fingerprint(w), first, renormalise)
     begun = work.load()
     state, done = (unflatten(begun[0], run.gan.start()), begun[1]['step']) if begun else (run.at(first), first)
@@ -86,9 +87,10 @@ def retrain_many(
     run: Run,
     weights: Iterable[torch.Tensor],  # `(n,)` per counterfactual, as the rows of `(M, n)`
     epochs: int | None = None,  # as in `retrain`
+    *,
     chunk: int | None = None,  # how many to train together; default: `together`
     renormalise: bool = False,  # as in `retrain`
-    draws: int | Sequence[int] = 0,  # which batches and latents all have in these epochs, or each: draws as in `Plan.redrawn`
+    draw: int | Sequence[int] = 0,  # which batches and latents all have in these epochs, or each: as in `Plan.redrawn`
 ) -> Iterator[Model]:
     "`retrain` for every row of `weights`, a chunk at a time in one vectorised training; raises `ValueError` and `Diverged`"
     first = run.first_epoch(epochs)
@@ -97,10 +99,10 @@ def retrain_many(
     if chunk is not None and whole(chunk, 'chunk') < 1: raise ValueError(f'chunk is {chunk}: train one counterfactual at a time, or more.')
     rows = [counterfactual_weights(run, None, w) for w in weights]
     if not rows: raise ValueError('weights has no rows: there is nothing to retrain.')
-    draws = list(draws) if isinstance(draws, Iterable) else [draws] * len(rows)
+    draws = list(draw) if isinstance(draw, Iterable) else [draw] * len(rows)
     if len(draws) != len(rows): raise ValueError(f'{len(draws)} draws do not fit {len(rows)} counterfactuals: pass one each.')
-    batches = {i: run.redrawn(first, i) for i in set(draws)}
-    return _retrain_chunks(run, list(zip(rows, draws)), batches, chunk or together(run, len(batches) > 1), first * run.plan.steps, renormalise)
+    batches = {i: run.batches_from(first, i) for i in set(draws)}
+    return _retrain_chunks(run, list(zip(rows, draws)), batches, chunk or together(run, len(batches) > 1), first * run.plan.steps_per_epoch, renormalise)
 
 MOST, ROOM = 100, 2**32  # counterfactuals trained together, and bytes that a step of theirs may write
 CACHED = 16  # compiled for the CPU: so many are fast, because what they write stays in its cache
@@ -120,7 +122,7 @@ def together(
 ) -> int:
     "How many counterfactuals are trained together: one where nothing is gained, `CACHED` compiled for the CPU; else as many as `ROOM` allows, `MOST` at most"
     if not run.gan.gains_together(run.data.device): return 1
-    b = _batch([run.batches, run.redrawn(0, 1) if apart else run.batches], run.gan.d_steps - 1)  # the first in which both players move
+    b = _batch([run.batches, run.batches_from(0, 1) if apart else run.batches], run.gan.d_steps - 1)  # the first in which both players move
     try:
         with exact(run.data.device), _Written() as written: run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, b.idx.shape[-1]))
     except RuntimeError as e:

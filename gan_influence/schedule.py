@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from .core import whole
+from .core import map_tensors, whole
 from .gan import State
-from .log import load_state, map_tensors, save_state
+from .log import load_state, save_state
 
 # %% ../nbs/14_schedule.ipynb #eda6a3ed
 @dataclass(frozen=True)
@@ -144,7 +144,6 @@ def cost(
     steps: int,
 ) -> tuple[int, int]:
     "What rewinding so many steps takes: states held at once, and forward steps"
-    if isinstance(schedule, Binomial | Every) and schedule.folder: return cost(type(schedule)(schedule.slots if isinstance(schedule, Binomial) else schedule.n), steps)
     taken, shelf = 0, Shelf()
     def forward(state, stretch):
         nonlocal taken

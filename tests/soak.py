@@ -23,7 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gan_influence import log
-from gan_influence.all import ALL, FCGAN, GAN, R1, Adam, Binomial, Every, Normal2D, Root, Run, RunError, Scores, adaptive_greedy, chance, cleanse, fingerprint_state, flatten, influence, retrain, retrain_many, train
+from gan_influence.all import ALL, FCGAN, GAN, R1, Adam, Binomial, Every, Normal2D, Root, Run, RunError, Scores, adaptive_greedy, chance, cleanse, influence, retrain, retrain_many, train
+from gan_influence.core import flatten
+from gan_influence.run import fingerprint_state
 from gan_influence.log import record_hash
 
 GB = 2**30
@@ -47,7 +49,7 @@ def job_retrain(path): return fingerprint_state(retrain(opened(path), without=[1
 
 def job_retrain_many(path):
     weights = 1 - torch.eye(400, dtype=torch.float64)[:6]
-    return ' '.join(fingerprint_state(m.state) for m in retrain_many(opened(path), weights, 4, chunk=3, draws=[0, 0, 0, 1, 1, 2]))
+    return ' '.join(fingerprint_state(m.state) for m in retrain_many(opened(path), weights, 4, chunk=3, draw=[0, 0, 0, 1, 1, 2]))
 
 
 def job_cleanse(path):

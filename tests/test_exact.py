@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from gan_influence import log
-from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, Batch, Linear, Metric, Normal2D, backtrack, finite_differences, flatten,
-                               influence, map_tensors, own_gradients_functional, retrain, train)
+from gan_influence.all import ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, Batch, LinearDecay, Metric, Normal2D, backtrack, finite_differences, influence, retrain, train
+from gan_influence.core import flatten, map_tensors
+from gan_influence.gan import own_gradients_functional
 
 
 def random_step(nets, shape, z_dim, t=0, **kwargs):
@@ -50,7 +51,9 @@ def test_backtrack_is_the_vjp_by_torch_func(nets, opt, alternating):
 def test_compiled_norms_of_a_convolutional_gan():
     "A step back with its norms as one kernel is the plain one, and really has them"
     gan, s, b, w, u = random_step(DCGAN(width=3, dtype=torch.float64), (1, 28, 28), 32, opt_g=SGD(.05), opt_d=SGD(.2), compiled=True)
-    with warnings.catch_warnings(action='error'): [ours], score = backtrack(gan, [u], s, b, w)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        [ours], score = backtrack(gan, [u], s, b, w)
     [theirs], plain = backtrack(replace(gan, compiled=False), [u], s, b, w)
     close(ours, theirs)
     torch.testing.assert_close(score, plain, rtol=1e-10, atol=1e-12)
@@ -79,15 +82,15 @@ def test_schemes_by_torch_func(how, t):
 
 def test_a_compiled_run_is_the_plain_one():
     "Training, tracing and retraining by compiled kernels, both phases of two discriminator steps per generator step"
-    how = dict(opt_g=Adam(Linear(.01, 40), (.5, .9)), opt_d=SGD(.05, .5), d_steps=2, shared_latents=False, ema=.8)
+    how = dict(opt_g=Adam(LinearDecay(.01, 40), (.5, .9)), opt_d=SGD(.05, .5), d_steps=2, shared_latents=False, ema=.8)
     points = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     plain, compiled = (train(GAN(*FCGAN(width_g=8, width_d=8, act='silu'), 10, compiled=c, **how), points, 4, 10) for c in (False, True))
-    assert len(compiled.gan.kernels.graphs) == 2 and not plain.gan.kernels.graphs
+    assert len(compiled.gan.compiler.graphs) == 2 and not plain.gan.compiler.graphs
     close(compiled.state(), plain.state(), 1e-11)
     for metrics in ([ALL(points)], [ALL(points, seed=i, name=f'latents {i}') for i in range(3)]):
         torch.testing.assert_close(influence(compiled, metrics).values, influence(plain, metrics).values, rtol=1e-9, atol=1e-12)
     close(retrain(compiled, [3]).state, retrain(plain, [3]).state, 1e-11)
-    assert len(compiled.gan.kernels.graphs) == 6 and None not in compiled.gan.kernels.graphs.values()
+    assert len(compiled.gan.compiler.graphs) == 6 and None not in compiled.gan.compiler.graphs.values()
     for a, b in zip(flatten(retrain(compiled).state).values(), flatten(compiled.state()).values()): assert torch.equal(a, b)
 
 
@@ -184,7 +187,8 @@ class Attention(nn.Module):
 def test_what_pytorch_differentiates_wrongly_or_not_at_all(what):
     "Scores against finite differences of retraining"
     G, D = FCGAN(width_g=8, width_d=8, act='silu')
-    with warnings.catch_warnings(action='ignore'):  # the old weight norm is deprecated
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the old weight norm is deprecated
         for net in (G, D) if 'weight norm' in what else ():
             for i in (0, 2): net[i] = (nn.utils.weight_norm if what.startswith('old') else nn.utils.parametrizations.weight_norm)(net[i])
     if what == 'attention':
@@ -229,4 +233,4 @@ def test_compiled_steps_keep_the_type_of_every_parameter():
         def forward(self, x): return self.gain * self.net(x)
     G, D = (net.float() for net in FCGAN(width_g=4, width_d=4))
     run = train(GAN(Gained(G), D, 10, opt_g=Adam(.01), compiled=True), torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), 2, 10)
-    assert {p.dtype for p in flatten(run.state()).values()} == {torch.float32} and len(run.gan.kernels.graphs) == 1
+    assert {p.dtype for p in flatten(run.state()).values()} == {torch.float32} and len(run.gan.compiler.graphs) == 1

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from gan_influence import influence as walking, log, trust as trusting
-from gan_influence.all import ALL, FCGAN, GAN, SGD, Normal2D, Run, RunError, flatten, flow, influence, retrain, train, trust
+from gan_influence.all import ALL, FCGAN, GAN, SGD, Normal2D, Run, RunError, flow, influence, retrain, train, trust
+from gan_influence.core import flatten
 from gan_influence.cli import main
 
 SETUP = ('from gan_influence.all import *; import sys\n'
@@ -178,7 +179,7 @@ def test_a_stopped_walk_goes_on_where_it_stopped(tmp_path, monkeypatch):
 def test_a_stopped_report_keeps_what_removals_said(tmp_path, monkeypatch):
     gan, data = setup()
     run, asked = train(gan, data.train, 3, 20, path=tmp_path/'run'), []
-    report = lambda: trust(run, ALL(data.valid), 3, [1, 2, 3], probes=10, variants=2).table
+    report = lambda: trust(run, ALL(data.valid), 3, ks=[1, 2, 3], probes=10, variants=2).table
     expected, whole = report(), trusting._against_removals
     def counted(run, metric, scores, probes, epochs, *rest):
         if stop == epochs: raise KeyboardInterrupt
