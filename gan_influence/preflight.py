@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['lively', 'rolled', 'dice', 'repeatable', 'check_function', 'check_labels', 'two_of', 'check_fit', 'check_augment',
-           'check_step', 'derivative_error']
+           'check_optimiser', 'check_step', 'derivative_error']
 
 # %% ../nbs/16_preflight.ipynb #29edc0d1
 import random
@@ -19,10 +19,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .batch_norm import call_in_evaluation, running_averages
-from .core import exact, in_float64, map_tensors, say
+from .core import exact, flatten, in_float64, map_tensors, say
 from .gan import GAN, Batch, State, copied
 from .losses import Losses
-from .optim import Params
+from .optim import SGD, Params
 from .plan import Batches, Plan
 
 # %% ../nbs/16_preflight.ipynb #79b9bd6f
@@ -143,6 +143,47 @@ def check_augment(augment: Callable, real: torch.Tensor):
     if not torch.equal(given, real): raise ValueError('the augmentation changes instances in place: make new ones.')
     if not torch.allclose(changed, torch.cat([augment(*one) for one in zip(real.clone().split(1), u.split(1))]), rtol=1e-3, atol=1e-4): raise ValueError("the augmentation mixes the instances of a batch: an instance's absence would change the others.")
 
+# %% ../nbs/16_preflight.ipynb #0b7c92de
+def check_optimiser(who: str, opt, params: Params):
+    "Raise `ValueError` unless an optimiser of one's own is a function of what it is given, and autograd's derivative is its own"
+    if type(opt).__module__ == SGD.__module__: return check_optimiser(who, opt.opt, params) if hasattr(opt, 'opt') else None
+    try: wrong = _wrong_with_optimiser(opt, in_float64(map_tensors(torch.detach, params)))
+    except Exception as e: raise ValueError(f"the {who}'s optimiser {type(opt).__name__} cannot update parameters, or be differentiated: {type(e).__name__}: {e}") from e
+    if wrong: raise ValueError(f"the {who}'s optimiser {type(opt).__name__} {wrong}")
+
+def _wrong_with_optimiser(opt, p: Params) -> str | None:
+    "What `check_optimiser` says of an optimiser, if there is anything"
+    rng = torch.Generator().manual_seed(0)
+    draw = lambda p: torch.randn(p.shape, generator=rng, dtype=torch.float64).to(p.device)
+    real = lambda tree: [t for t in flatten(tree).values() if t.is_floating_point()]
+    at = dict(m=opt.init(p), p=p)
+    for t in range(2):  # so that there is something in its memory
+        at['g'] = map_tensors(draw, p)
+        at['p'], at['m'] = opt.update(at['g'], at['m'], at['p'], t)
+    given = map_tensors(torch.clone, at)
+    def added(at, seed=0):
+        "What it adds to the parameters, and its memory"
+        with dice(seed): p, m = opt.update(at['g'], at['m'], at['p'], 2)
+        return real(dict(step={k: p[k] - at['p'][k] for k in p}, m=m))
+    first, again = added(at), added(at, 1)
+    if not all(map(torch.equal, real(at), real(given))): return 'changes in place what it is given, so no step could be done again. Return new tensors.'
+    if not all(map(torch.equal, first, again)): return 'does otherwise when asked twice: no replay repeats that. Let what it does follow from gradients, memory, parameters and the step.'
+    at = map_tensors(lambda t: t.detach().requires_grad_() if t.is_floating_point() else t, at)
+    with torch.enable_grad(): out = added(at)
+    u = [draw(o) / o.detach().norm().clamp_min(torch.finfo(o.dtype).tiny) for o in out]
+    reached = [(o, c) for o, c in zip(out, u) if o.requires_grad]  # a sign, say, has no derivative to follow
+    slope = torch.autograd.grad([o for o, _ in reached], real(at), [c for _, c in reached], allow_unused=True, materialize_grads=True) if reached else []
+    v = [draw(t) * t.detach() for t in real(at)]
+    def value(eps):
+        "What was differentiated, a little further on"
+        way = iter(v)
+        moved = map_tensors(lambda t: t.detach() + eps * next(way) if t.is_floating_point() else t, at)
+        return sum((o * c).sum() for o, c in zip(added(moved), u)).item()
+    near, check = ((value(eps) - value(-eps)) / (2 * eps) for eps in (1e-6, 1e-5))
+    found = sum((p * q).sum() for p, q in zip(slope, v)).item()
+    error, noise = (abs(near - o) / max(1e-3, abs(near)) for o in (found, check))
+    if error > 1e-5 and error > 100 * noise: return f"has a derivative that is not autograd's (off by {error:.0e}, relative): something in it is hidden by detach or no_grad, or has a gradient of its own. Scores would be wrong."
+
 # %% ../nbs/16_preflight.ipynb #66704924
 class _Bare:
     "An optimiser that puts the gradient in the parameters' place"
@@ -158,6 +199,7 @@ class _Bare:
 
 def check_step(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None, plan: Plan):
     "Raise `ValueError` unless a training step is a function of its state, batch and weights, in which an instance of weight 0 is absent, and autograd's derivative is its own"
+    for who, opt, net in (('discriminator', gan.opt_d, gan.D), ('generator', gan.opt_g, gan.G)): check_optimiser(who, opt, lively(net))
     gan = replace(gan, opt_g=_Bare(), opt_d=_Bare(), alternating=False, d_steps=1, ema=0., compiled=False)
     for size in sorted({min(plan.bs, 4), plan.bs}):  # four instances, unless something here takes whole batches alone
         try: wrong = _wrong_with(gan, Batches(Plan(len(data), size, plan.seed), data, gan, labels)[0])
