@@ -34,7 +34,8 @@ def true_changes(
     "What other weights of the instances do to every metric, in every draw; raises `ValueError` and `Diverged`"
     metrics, draws = named(metrics), which_draws(draws)
     values = lambda model: [evaluate(m, model) for m in metrics.values()]
-    wanted = [(i, w) for i in draws for w in (run.weights(), *weights)[i == 0:]]  # a draw in full, then with weights; the run itself is there
+    full = lambda draw: [run.weights()] if draw else []  # what a draw is without any change; the run itself is there
+    wanted = [(i, w) for i in draws for w in (*full(i), *weights)]
     found = [values(model) for model in retrain_many(run, [w for _, w in wanted], epochs, chunk=chunk, renormalise=renormalise, draw=[i for i, _ in wanted])]
     if 0 in draws: found.insert(draws.index(0) * (1 + len(weights)), values(run.model))
     found = torch.tensor(found, dtype=torch.float64).view(len(draws), 1 + len(weights), -1)
@@ -82,13 +83,13 @@ def jaccard_by_chance(n: int, m: int) -> float:
 def agreement(
     predicted: torch.Tensor,  # `(n,)` scores
     true: torch.Tensor,  # `(n,)` what really happened
-    share: float = .1,  # of the instances that count as extreme, half of them at each end, for Jaccard
+    extremes: float = .1,  # share of the instances that count as extreme, half of them at each end, for Jaccard
 ) -> dict:  # tau, spearman, jaccard, jaccard_by_chance, pearson, slope, relative_error
     "How well predictions agree with the truth; raises `ValueError` for lists that cannot be compared"
     p, t = (np.asarray(torch.as_tensor(o), np.float64) for o in (predicted, true))
     if p.shape != t.shape or p.ndim != 1 or len(p) < 3: raise ValueError(f'two lists of one length, three or more, are compared; got shapes {p.shape} and {t.shape}.')
     if not p.std() or not t.std(): raise ValueError('all values are equal: there is nothing to compare. Choose instances that were in a traced step.')
-    m = max(1, int(share * len(p) / 2))
+    m = max(1, int(extremes * len(p) / 2))
     ends = [set(o[:m]) | set(o[-m:]) for o in (p.argsort(kind='stable'), t.argsort(kind='stable'))]
     return dict(tau=float(stats.kendalltau(p, t).statistic), spearman=float(stats.spearmanr(p, t).statistic), jaccard=len(ends[0] & ends[1]) / len(ends[0] | ends[1]),
                 jaccard_by_chance=jaccard_by_chance(len(p), len(ends[0])), pearson=float(stats.pearsonr(p, t).statistic),

@@ -50,7 +50,8 @@ def cleanse(
     work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
     tested = {_key(0): before} | (begun[1] if (begun := work.load()) else {})  # draw, size, selection → the metrics after
     cells = [(size, name) for size in sizes for name in selections]
-    wanted = [(i, size, name) for i in draws for size, name in [(0, ''), *cells][i == 0:]]  # a draw in full, then without; the run itself is there
+    full = lambda draw: [(0, '')] if draw else []  # what a draw is with all instances; the run itself is there
+    wanted = [(i, *cell) for i in draws for cell in (*full(i), *cells)]
     with Progress(len(wanted), 'cleanse') as bar:
         for (draw, size, name), model in _retrained(run, selections, wanted, tested, epochs, renormalise):
             if (key := _key(draw, size, name)) not in tested:

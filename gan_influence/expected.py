@@ -43,4 +43,5 @@ def expected_influence(
     work.done()
     values, traced = torch.stack(found[:draws]).split([len(metrics), 1], 2)
     means = {k: v | dict(value=sum(a[k]['value'] for a in about[:draws]) / draws) for k, v in about[0].items()}
-    return Scores(values.mean(0), means, traced.any(0).flatten(), run.epochs - run.first_epoch(epochs), fingerprint_state(run.state()), renormalise, kinks, draws, values.std(0) / draws**.5, run.data)
+    return Scores(values.mean(0), means, traced.any(0).flatten(), run.epochs - run.first_epoch(epochs), fingerprint_state(run.state()),
+                  renormalised=renormalise, kinks=kinks, draws=draws, error=values.std(0) / draws**.5, data=run.data)

@@ -10,7 +10,7 @@ __all__ = ['WHOLE', 'OPEN_LOOP', 'backtrack', 'gradient', 'gradients', 'removal'
 import csv, io, json, warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -46,10 +46,15 @@ def _pull(gan: GAN, feedback: bool, kinks: float | None, adjoints: list[State], 
     "`backtrack`, told whether the generator moves, with `gradients` as in `GAN.move`"
     s = map_tensors(lambda p: p.detach().requires_grad_(), s)
     w = w.detach().requires_grad_()
-    linear = not gan.alternating and all(vars(type(opt)).get('linear') for opt in (gan.opt_g, gan.opt_d)) and not any(map(is_parametrized, (*gan.G.modules(), *gan.D.modules())))
-    with torch.enable_grad(), curved(kinks), nullcontext() if gan.penalty else twice(values=not linear): after = list(flatten(gan.move(s, w, b, moves, gradients, feedback)).values())
+    with torch.enable_grad(), curved(kinks), nullcontext() if gan.penalty else twice(values=not _is_linear(gan)):
+        after = list(flatten(gan.move(s, w, b, moves, gradients, feedback)).values())
     *pulled, share = _products(after, [*flatten(s).values(), w], [list(flatten(u).values()) for u in adjoints], len(adjoints) > 2 and gan.gains_together(w.device))
     return [_like(s, u) for u in zip(*pulled)], -share
+
+def _is_linear(gan: GAN) -> bool:
+    "Does the derivative of a step not depend on the values of gradients? So where players move at once, by optimisers that are linear in them"
+    linear = all(vars(type(opt)).get('linear') for opt in (gan.opt_g, gan.opt_d))  # of the class itself: one that inherits may do otherwise
+    return linear and not gan.alternating and not any(map(is_parametrized, (*gan.G.modules(), *gan.D.modules())))
 
 def _products(after: list, before: list, adjoints: list[list], stacked: bool) -> list[torch.Tensor]:  # `(M, …)` for each tensor of `before`
     "Vector-Jacobian products of one graph with M adjoints, stacked or one after another"
@@ -154,6 +159,7 @@ class Scores:
     traced: torch.Tensor  # `(n,)` bool: was the instance in a traced step? If not, its scores are exactly 0
     epochs: int | None  # how many of the last epochs were traced; None: no steps were, the model was taken as being at rest
     run: str = ''  # fingerprint of the traced model: scores of another state of training are not these
+    _: KW_ONLY
     renormalised: bool = False  # do they predict a retraining whose weights are renormalised?
     kinks: float | None = None  # width of the bumps that gave ReLU its curvature; None: these are exact derivatives
     draws: int = 1  # trainings that the scores are means over
@@ -234,10 +240,10 @@ class Scores:
             if about.pop('sha256') != record_hash(about): raise ValueError('truncated or changed')
             if not all(isinstance(m['value'], float) and m['higher_is_better'] in (True, False, None) and isinstance(m['unit'], str) for m in about['metrics'].values()): raise ValueError('its metrics')
             if not (type(about['epochs']) in (int, type(None)) and isinstance(about['run'], str) and isinstance(about['renormalised'], bool) and type(about['kinks']) in (int, float, type(None)) and type(about.setdefault('draws', 1)) is int): raise ValueError('what was traced')
-            rows = list(csv.DictReader(io.StringIO(read_file(path, about['csv'], restore=again).decode())))
+            rows = list(csv.DictReader(io.StringIO(read_file(path, about.pop('csv'), restore=again).decode())))
             read = lambda sign: torch.tensor([[float(r[f'{sign}{k}']) for k in about['metrics']] for r in rows], dtype=torch.float64)
             traced = torch.tensor([r['traced'] == 'True' for r in rows])
-            scores = cls(read(''), about['metrics'], traced, about['epochs'], about['run'], about['renormalised'], about['kinks'], about['draws'], read('± ') if about['draws'] > 1 else None, data)
+            scores = cls(read(''), traced=traced, error=read('± ') if about['draws'] > 1 else None, data=data, **about)
         except RunError: raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, csv.Error) as e: raise RunError(f'{path}.json is damaged ({str(e)[:80]}). {again}') from e
         if data is not None and len(data) != len(rows): raise RunError(f'{path} scores {len(rows)} instances, the data have {len(data)}. {again}')
@@ -270,7 +276,7 @@ def influence(
 def scores_of(run: Run, metrics: dict, values: list[float], scores: torch.Tensor, traced: torch.Tensor, epochs: int, renormalise: bool = False, kinks: float | None = None) -> Scores:
     "`Scores` of a run over its last epochs, with what is known of the metrics"
     about = {k: known(m, v) for (k, m), v in zip(metrics.items(), values)}
-    return Scores(scores.cpu(), about, traced.cpu(), epochs, fingerprint_state(run.state()), renormalise, kinks, data=run.data)
+    return Scores(scores.cpu(), about, traced.cpu(), epochs, fingerprint_state(run.state()), renormalised=renormalise, kinks=kinks, data=run.data)
 
 def known(metric: Callable, value: float) -> dict:
     "What is known of a metric, in JSON-able words"

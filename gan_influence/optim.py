@@ -66,7 +66,8 @@ class SGD:
         "Parameters and buffer after step `t`"
         lr, mu, grads = rate(self.lr, t), self.momentum, decayed(grads, params, self.weight_decay)
         if mu:
-            m = {k: mu * memory['m'][k] + (1 - self.dampening) * g if torch.is_tensor(t) or t else g for k, g in grads.items()}
+            first = not torch.is_tensor(t) and t == 0  # PyTorch's buffer starts as the first gradient, undampened; a compiled step is never the first
+            m = {k: g if first else mu * memory['m'][k] + (1 - self.dampening) * g for k, g in grads.items()}
             grads, memory = ({k: g + mu * m[k] for k, g in grads.items()} if self.nesterov else m), {'m': m}
         return {k: p - lr * grads[k] for k, p in params.items()}, memory
 

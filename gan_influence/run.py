@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['describe', 'settings_of', 'fingerprint_state', 'check_same', 'advance', 'locate_divergence', 'modes', 'Run',
-           'warn_drift', 'Cost', 'train', 'extend', 'losses']
+           'warn_drift', 'Cost', 'train', 'extend', 'epoch_losses']
 
 # %% ../nbs/17_run.ipynb #7cc14625
 import re, time, warnings
@@ -333,14 +333,14 @@ def extend(run: 'Run', epochs: int, metric, log: Schedule, quiet: bool = False):
             bar.tick(**shown)
         for e in range(run.epochs, epochs):
             state = advance(run.gan, state, run.batches, range(e * n, (e + 1) * n), run.weigh, after)
-            values = losses(run, state, e)
+            values = epoch_losses(run, state, e)
             if metric is not None: values[getattr(metric, 'name', 'metric')] = float(metric(*Model(run.gan, state).players))
             shown = {k: f'{v:.3g}' for k, v in values.items()}
             states = {k: v for k, v in {**store.record['states'], **fresh}.items() if int(k) in kept or int(k) == (e + 1) * n}
             store.commit({**store.record, 'epochs': e + 1, 'states': states, 'passing': (e + 1) * n not in kept, 'history': run.history + [values]})
             fresh.clear()
 
-def losses(run: 'Run', state: State, epoch: int) -> dict:
+def epoch_losses(run: 'Run', state: State, epoch: int) -> dict:
     "Both players' losses on the last batch of an epoch"
     b = run.batches[(epoch + 1) * run.plan.steps_per_epoch - 1]
     with torch.no_grad(): d, g = run.gan.losses(state.g, state.d, b, run.weigh(b))

@@ -91,7 +91,7 @@ class Trust:
     epochs: int | None  # the recommended number; None: not even the shortest trace
     reason: str  # for it, in a sentence
     scores: Scores | None  # over the recommended number of epochs
-    errors: torch.Tensor | None  # `(n,)` standard deviation of these scores over the metric's variants
+    spread: torch.Tensor | None  # `(n,)` standard deviation of these scores over the metric's variants
     target: float  # the τ that was asked for
 
     def __repr__(self): return f'{self.table.round(3).to_string()}\n{self.reason}'
