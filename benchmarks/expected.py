@@ -53,8 +53,8 @@ def measured(kind: str, act: str, seed: int, k: int) -> pd.DataFrame:
     "A row per kind of trace"
     run, metric, test, draws, probes = dict(points=points, digits=numbers)[kind](act, seed)
     some = permutation(len(run.data), seed, 'probes')[:probes]
-    runs = [redrawn(run, i, k) for i in range(draws)]
-    fresh = [redrawn(run, draws + i, k) for i in range(draws)]
+    runs = [redrawn(run, i, epochs=k) for i in range(draws)]
+    fresh = [redrawn(run, draws + i, epochs=k) for i in range(draws)]
     true = torch.stack([leave_one_out(r, metric, some, k)[:, 0] for r in runs])
     tau, rows = lambda a, b: agreement(a, b)['tau'], []
     mean = lambda values: sum(values) / len(values)

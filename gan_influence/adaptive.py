@@ -22,6 +22,7 @@ def adaptive_greedy(
     metric: Callable,  # one, whose direction is known
     sizes: Iterable[int],  # after so many are removed, look again; the last is how many to order
     epochs: int | None = None,  # how many of the last epochs to trace, and to train again; None means all
+    *,
     kinks: float | None = None,  # as in `influence`
 ) -> torch.Tensor:  # order of removal `(max(sizes),)`, for `cleanse`
     "The most harmful in the absence of those before: a trace and a training per size (Hu et al., NeurIPS 2024). Raises `ValueError`, and `Diverged` where a training does"

@@ -33,6 +33,7 @@ class Branch(Memory):
 def redrawn(
     run: Run,
     draw: int,  # which draw: equal numbers, equal batches and latents; 0 is the run itself
+    *,
     epochs: int | None = None,  # how many of the last epochs to train again; None means all
 ) -> Run:
     "The run as it would have been, had its last epochs had other batches and latents; raises `ValueError` and `Diverged`"

@@ -145,7 +145,7 @@ def cleanse_run(run: Run, data: Data, scores: Scores, sizes: list, draws: int = 
     unseen = range(scores.draws, scores.draws + draws) if draws > 1 else draws
     chosen = orders(run, data, scores)
     if adaptive and scores.renormalised: raise ValueError('adaptive greedy looks at trainings whose weights are not renormalised: score without --renormalise.')
-    if adaptive: chosen |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, scores.kinks) for k, m in metrics_for(run, data, 'valid', list(tested)).items()}
+    if adaptive: chosen |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, kinks=scores.kinks) for k, m in metrics_for(run, data, 'valid', list(tested)).items()}
     return cleanse(run, chosen, sizes, tested, scores.epochs, renormalise=scores.renormalised, done=lambda t: write_file(run.path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
 
 def check_run(run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
@@ -179,7 +179,8 @@ def load_trust(run: Run) -> Doubt | None:
 def recommended(run: Run, renormalise: bool, kinks: float | None) -> tuple[int | None, str]:
     "How many epochs to trace in this way, and why: as many as `trust` recommended, 1 if it warned of all; None, for all, if it could not tell, or was not asked"
     doubt = load_trust(run)
-    if doubt is None or (doubt.renormalise, doubt.kinks) != (renormalise, kinks) or doubt.trust.table.tau.isna().all(): return None, 'all, since `trust` has said nothing of such a trace'
+    if doubt is None or (doubt.renormalise, doubt.kinks) != (renormalise, kinks): return None, 'all, since `trust` has said nothing of such a trace'
+    if doubt.trust.table.tau.isna().all(): return None, f'all. `trust` on {doubt.metric}: {doubt.trust.reason}'
     if doubt.trust.epochs: return doubt.trust.epochs, f'{doubt.trust.epochs}, as `trust` recommended for {doubt.metric}'
     return 1, f'1. `trust` on {doubt.metric}: {doubt.trust.reason}'
 

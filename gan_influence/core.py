@@ -74,7 +74,7 @@ def fingerprint_all(tensors: Iterable[torch.Tensor]) -> str:
 
 # %% ../nbs/00_core.ipynb #1a8cbf7b
 def map_tensors(f: Callable, tree):
-    "Apply `f` to every tensor of a tree: dicts, lists and named tuples within each other; all else stays"
+    "Apply `f` to every tensor of dicts, named tuples and lists within each other; all else stays"
     if torch.is_tensor(tree): return f(tree)
     if isinstance(tree, tuple): return type(tree)(*(map_tensors(f, v) for v in tree))
     if isinstance(tree, list): return [map_tensors(f, v) for v in tree]

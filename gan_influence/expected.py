@@ -35,7 +35,7 @@ def expected_influence(
     with Progress(draws, 'draws', leave=False) as bar:
         bar.update(min(draws, len(found)))
         for i in range(len(found), draws):
-            scores = influence(redrawn(run, i, epochs), metrics, epochs, renormalise=renormalise, kinks=kinks)
+            scores = influence(redrawn(run, i, epochs=epochs), metrics, epochs, renormalise=renormalise, kinks=kinks)
             found.append(torch.cat([scores.values, scores.traced[:, None]], 1))
             about.append(scores.metrics)
             work.save(lambda: (dict(found=torch.stack(found)), dict(about=about)), now=True)

@@ -139,7 +139,7 @@ def walk_back(
                 routes[way], share = backtrack(gan, adjoints, s, b, w, way != OPEN_LOOP, kinks)
                 shares[way] = removal(share, w, renormalise)
             visit(b, routes, shares)
-            if b.t % 100 == 0: check_adjoints(u for adjoints in routes.values() for u in adjoints)
+            if b.t % 100 == 0 and b.t > steps.start: check_adjoints(u for adjoints in routes.values() for u in adjoints)
             work.save(lambda: (now(), dict(step=b.t)) if finite(now()) else None)
             bar.tick()
     check_adjoints([totals])

@@ -27,11 +27,11 @@ def glorot(
     dtype: torch.dtype = torch.float32,
 ) -> nn.Module:  # on the CPU
     "Kernels uniform within ±√(6 / (fan in + fan out)), norm scales 1, biases 0 (Glorot & Bengio, 2010)"
-    buffers = [b.detach().clone() for b in net.buffers()]
+    buffers = {k: b.detach().clone() for k, b in net.named_buffers(remove_duplicate=False)}
     net, rng = net.to_empty(device='cpu').to(dtype), stream(seed, name)
     with torch.no_grad():
-        for b, before in zip(net.buffers(), buffers):
-            if not before.is_meta: b.copy_(before)
+        for k, b in net.named_buffers(remove_duplicate=False):
+            if not buffers[k].is_meta: b.copy_(buffers[k])
         for p, kind in ((p, k) for m in net.modules() for k, p in m.named_parameters(recurse=False)):
             if p.dim() < 2: p.fill_(kind == 'weight')
             else:

@@ -144,44 +144,77 @@ def check_augment(augment: Callable, real: torch.Tensor):
     if not torch.allclose(changed, torch.cat([augment(*one) for one in zip(real.clone().split(1), u.split(1))]), rtol=1e-3, atol=1e-4): raise ValueError("the augmentation mixes the instances of a batch: an instance's absence would change the others.")
 
 # %% ../nbs/16_preflight.ipynb #0b7c92de
+@contextmanager
+def _default_float64():
+    "Within it, what is made without a type is float64"
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try: yield
+    finally: torch.set_default_dtype(default)
+
 def check_optimiser(who: str, opt, params: Params):
     "Raise `ValueError` unless an optimiser of one's own is a function of what it is given, and autograd's derivative is its own"
     if type(opt).__module__ == SGD.__module__: return check_optimiser(who, opt.opt, params) if hasattr(opt, 'opt') else None
-    try: wrong = _wrong_with_optimiser(opt, in_float64(map_tensors(torch.detach, params)))
-    except Exception as e: raise ValueError(f"the {who}'s optimiser {type(opt).__name__} cannot update parameters, or be differentiated: {type(e).__name__}: {e}") from e
-    if wrong: raise ValueError(f"the {who}'s optimiser {type(opt).__name__} {wrong}")
+    params, what = map_tensors(torch.detach, params), f"the {who}'s optimiser {type(opt).__name__}"
+    try:
+        with _default_float64(): wrong = _wrong_with_optimiser(opt, in_float64(params))
+    except Exception as e:
+        try: _after_two_updates(opt, params, lambda p: p)
+        except Exception: raise ValueError(f'{what} cannot update parameters, or be differentiated: {type(e).__name__}: {e}') from e
+        return say(f'{what} could not be held against differences in float64 ({type(e).__name__}: {str(e).splitlines()[0][:100]}).')
+    if wrong: raise ValueError(f'{what} {wrong}')
+
+def _after_two_updates(opt, p: Params, gradient: Callable) -> dict:
+    "Parameters, memory with something in it, and a gradient to go on with"
+    m = opt.init(p)
+    for t in range(2): p, m = opt.update(map_tensors(gradient, p), m, p, t)
+    return dict(g=map_tensors(gradient, p), m=m, p=p)
 
 def _wrong_with_optimiser(opt, p: Params) -> str | None:
     "What `check_optimiser` says of an optimiser, if there is anything"
     rng = torch.Generator().manual_seed(0)
     draw = lambda p: torch.randn(p.shape, generator=rng, dtype=torch.float64).to(p.device)
-    real = lambda tree: [t for t in flatten(tree).values() if t.is_floating_point()]
-    at = dict(m=opt.init(p), p=p)
-    for t in range(2):  # so that there is something in its memory
-        at['g'] = map_tensors(draw, p)
-        at['p'], at['m'] = opt.update(at['g'], at['m'], at['p'], t)
-    given = map_tensors(torch.clone, at)
+    def gradient(p):
+        "Random numbers, and a 0, as parameters that a loss does not use have"
+        g = draw(p)
+        g.view(-1)[:1] = 0
+        return g
+    memory = opt.init(p)
+    if not isinstance(memory, dict) or not all(torch.is_tensor(t) and t.is_floating_point() for t in _leaves(memory)): return 'keeps other things than floating-point tensors in its memory, which must be dicts of them within each other: influence flows through it. The step is an argument, so nothing needs to be counted.'
+    at = _after_two_updates(opt, p, gradient)
+    for t in (2, 2519, 2520):  # what is done at every so many-th step, up to the tenth, is done at one of the last two
+        if wrong := _wrong_with_update(opt, at, t, draw): return wrong
+
+def _leaves(tree) -> list:
+    "What is in dicts within each other"
+    return [leaf for v in tree.values() for leaf in _leaves(v)] if isinstance(tree, dict) else [tree]
+
+def _wrong_with_update(opt, at: dict, t: int, draw: Callable) -> str | None:
+    "What is wrong with an update at step `t`, from gradients, memory and parameters"
+    values = lambda tree: list(flatten(tree).values())
     def added(at, seed=0):
         "What it adds to the parameters, and its memory"
-        with dice(seed): p, m = opt.update(at['g'], at['m'], at['p'], 2)
-        return real(dict(step={k: p[k] - at['p'][k] for k in p}, m=m))
+        with dice(seed): p, m = opt.update(at['g'], at['m'], at['p'], t)
+        return values(dict(step={k: p[k] - at['p'][k] for k in p}, m=m))
+    given = map_tensors(torch.clone, at)
     first, again = added(at), added(at, 1)
-    if not all(map(torch.equal, real(at), real(given))): return 'changes in place what it is given, so no step could be done again. Return new tensors.'
+    if not all(map(torch.equal, values(at), values(given))): return 'changes in place what it is given, so no step could be done again. Return new tensors.'
     if not all(map(torch.equal, first, again)): return 'does otherwise when asked twice: no replay repeats that. Let what it does follow from gradients, memory, parameters and the step.'
-    at = map_tensors(lambda t: t.detach().requires_grad_() if t.is_floating_point() else t, at)
-    with torch.enable_grad(): out = added(at)
-    u = [draw(o) / o.detach().norm().clamp_min(torch.finfo(o.dtype).tiny) for o in out]
-    reached = [(o, c) for o, c in zip(out, u) if o.requires_grad]  # a sign, say, has no derivative to follow
-    slope = torch.autograd.grad([o for o, _ in reached], real(at), [c for _, c in reached], allow_unused=True, materialize_grads=True) if reached else []
-    v = [draw(t) * t.detach() for t in real(at)]
+    u = [draw(o) / n if (n := o.norm()) > 0 else torch.zeros_like(o) for o in first]
+    def pulled(at):
+        "The derivative of all that, times `u`"
+        at = map_tensors(lambda p: p.detach().requires_grad_(), at)
+        with torch.enable_grad(): reached = [(o, c) for o, c in zip(added(at), u) if o.requires_grad]  # a sign, say, has no derivative to follow
+        return torch.autograd.grad([o for o, _ in reached], values(at), [c for _, c in reached], allow_unused=True, materialize_grads=True) if reached else list(map(torch.zeros_like, values(at)))
+    slope, way = pulled(at), [draw(p) * p for p in values(at)]
+    if not all(p.isfinite().all() for p in slope): return 'has a derivative that is not finite where a gradient is 0: guard a root or a quotient there, on both sides of torch.where.'
+    if vars(type(opt)).get('linear') and not all(map(torch.allclose, slope, pulled(at | dict(g=map_tensors(lambda p: 2 * p, at['g']))))): return 'says that it is linear in the gradients, and is not: its derivative depends on them.'
     def value(eps):
         "What was differentiated, a little further on"
-        way = iter(v)
-        moved = map_tensors(lambda t: t.detach() + eps * next(way) if t.is_floating_point() else t, at)
-        return sum((o * c).sum() for o, c in zip(added(moved), u)).item()
+        rest = iter(way)
+        return sum((o * c).sum() for o, c in zip(added(map_tensors(lambda p: p + eps * next(rest), at)), u)).item()
     near, check = ((value(eps) - value(-eps)) / (2 * eps) for eps in (1e-6, 1e-5))
-    found = sum((p * q).sum() for p, q in zip(slope, v)).item()
-    error, noise = (abs(near - o) / max(1e-3, abs(near)) for o in (found, check))
+    error, noise = (abs(near - o) / max(1e-3, abs(near)) for o in (sum((p * q).sum() for p, q in zip(slope, way)).item(), check))
     if error > 1e-5 and error > 100 * noise: return f"has a derivative that is not autograd's (off by {error:.0e}, relative): something in it is hidden by detach or no_grad, or has a gradient of its own. Scores would be wrong."
 
 # %% ../nbs/16_preflight.ipynb #66704924
@@ -258,28 +291,25 @@ def _pulled(gan: GAN, s: State, b: Batch, w: torch.Tensor, u: list[torch.Tensor]
 
 def derivative_error(gan: GAN, s: State, b: Batch) -> float:
     "How far the derivative of both players' gradients is from central differences in float64, relative; raises `ArithmeticError` where these differences say nothing"
-    rng, default = torch.Generator().manual_seed(0), torch.get_default_dtype()
+    rng = torch.Generator().manual_seed(0)
     draw = lambda p: torch.randn(p.shape, generator=rng, dtype=torch.float64).to(p.device)
     size = lambda p: p.square().mean().sqrt()
     gan, s, b = gan.double(), in_float64(s), in_float64(b)
     at = [*s.d.values(), *s.g.values(), b.x.new_ones(len(b.idx))]
     gradients = lambda at: _gradients(gan, s._replace(d=dict(zip(s.d, at)), g=dict(zip(s.g, at[len(s.d):]))), b, at[-1])
-    torch.set_default_dtype(torch.float64)  # of what networks make on their way
-    try:
-        with exact(b.x.device):
-            moving = gradients(at)
-            least = 1e-3 * max(map(size, moving))  # what is far smaller is rounding, like the gradient of a bias before a batch norm
-            u = [draw(p) / size(p).clamp_min(least) for p in moving]  # every tensor counts alike
-            far = [size(p) * (q != 0) for p, q in zip(at, [*moving, at[-1]])]  # numbers without a gradient stay where they are, like the padding of an embedding
-            slope = _pulled(gan, s, b, at[-1], u)
-            v, parts = [draw(p) * q for p, q in zip(at, far)], (slice(0, len(s.d)), slice(len(s.d), -1), slice(-1, None))
-            scales = [sum((p * q).square().sum() for p, q in zip(slope[part], far[part])).sqrt().item() for part in parts]
-            length = max(scales) or 1.  # of a step that moves numbers by about their own size
-            for part, scale in zip(parts, scales): v[part] = [q / max(scale, 1e-3 * length) for q in v[part]]  # both players and the weights count alike too
-            value = lambda eps: sum((p * q).sum() for p, q in zip(u, gradients([p + eps * q for p, q in zip(at, v)])))
-            near, check = (((value(eps * length) - value(-eps * length)) / (2 * eps * length)).item() for eps in (1e-8, 1e-7))
-            found = sum((p * q).sum() for p, q in zip(slope, v)).item()  # of the size of 1
-    finally: torch.set_default_dtype(default)
+    with exact(b.x.device), _default_float64():
+        moving = gradients(at)
+        least = 1e-3 * max(map(size, moving))  # what is far smaller is rounding, like the gradient of a bias before a batch norm
+        u = [draw(p) / size(p).clamp_min(least) for p in moving]  # every tensor counts alike
+        far = [size(p) * (q != 0) for p, q in zip(at, [*moving, at[-1]])]  # numbers without a gradient stay where they are, like the padding of an embedding
+        slope = _pulled(gan, s, b, at[-1], u)
+        v, parts = [draw(p) * q for p, q in zip(at, far)], (slice(0, len(s.d)), slice(len(s.d), -1), slice(-1, None))
+        scales = [sum((p * q).square().sum() for p, q in zip(slope[part], far[part])).sqrt().item() for part in parts]
+        length = max(scales) or 1.  # of a step that moves numbers by about their own size
+        for part, scale in zip(parts, scales): v[part] = [q / max(scale, 1e-3 * length) for q in v[part]]  # both players and the weights count alike too
+        value = lambda eps: sum((p * q).sum() for p, q in zip(u, gradients([p + eps * q for p, q in zip(at, v)])))
+        near, check = (((value(eps * length) - value(-eps * length)) / (2 * eps * length)).item() for eps in (1e-8, 1e-7))
+        found = sum((p * q).sum() for p, q in zip(slope, v)).item()  # of the size of 1
     error, noise = (abs(near - o) / max(1., abs(near)) for o in (found, check))
     if error > 1e-5 and not error > 100 * noise: raise ArithmeticError('something in it is computed in lower precision, or is not finite' if noise > 1e-5 or noise != noise else 'its differences do not settle')
     if error != error: raise ArithmeticError('it is not finite')

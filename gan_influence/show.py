@@ -174,11 +174,11 @@ def plot_trust(report: Trust) -> Figure:
 
 # %% ../nbs/30_show.ipynb #2c9ede66
 def plot_flow(
-    seen: Flow,  # with both ways
+    seen: Flow,  # with its open loop
     name: str | None = None,  # of a metric; default: the first
     bins: int = 60,  # groups of instances
 ) -> Figure:
-    "Influence by epoch, and its open loop against the whole; raises `ValueError` for a flow without ways"
+    "Influence by epoch, and its open loop against the whole; raises `ValueError` for a flow without it"
     if seen.open_loop is None: raise ValueError('this flow was traced as a whole: ask for flow(…, open_loop=True).')
     name = name or seen.scores.names[0]
     column, score = seen.scores.names.index(name), seen.scores[name]

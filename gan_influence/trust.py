@@ -159,7 +159,7 @@ def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: 
 
 def _against_redrawn(run: Run, metric: Callable, scores: torch.Tensor, seen: torch.Tensor, epochs: int, renormalise: bool, kinks: float | None) -> float:
     "Kendall's τ with the scores of another training of these epochs; NaN if that or its trace diverges"
-    try: other = influence(redrawn(run, epochs, 1), metric, epochs, renormalise=renormalise, kinks=kinks).values[seen, 0]
+    try: other = influence(redrawn(run, 1, epochs=epochs), metric, epochs, renormalise=renormalise, kinks=kinks).values[seen, 0]
     except ArithmeticError: return np.nan
     return stats.kendalltau(scores[seen], other).statistic
 
