@@ -177,7 +177,7 @@ def epoch(self: Run, e: int) -> list[Batch]:
 
 @patch
 def batches_from(self: Run, epoch: int, draw: int) -> Batches:
-    "The batches of another draw from `epoch` on, as in `Plan.redrawn`"
+    "The batches of another draw from `epoch` on; draw 0 is this run's"
     return Batches(self.plan.redrawn(epoch, draw), self.data, self.gan, self.labels) if draw else self.batches
 
 @patch
