@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from gan_influence import influence as walking, log, trust as trusting
@@ -205,3 +206,20 @@ def test_a_diverging_retraining_diverges_again(tmp_path, monkeypatch):
         with pytest.raises(ArithmeticError) as e: retrain(run, weights=weights)
         said.append(str(e.value))
     assert said[0] == said[1]
+
+
+def test_an_overflow_is_noticed_on_the_way_and_never_kept(tmp_path, monkeypatch):
+    "Within a hundred steps, not at the end; and a continuation would start from finite numbers"
+    monkeypatch.setattr(log, 'SAVE_EVERY', 0)
+    run = train(GAN(*FCGAN(), z_dim=10, opt_g=SGD(.05), opt_d=SGD(.05)), Normal2D(60, 20, 20).train, 100, 20, path=tmp_path/'run')
+    calls, pull = [], walking.backtrack
+    def overflowing(*args, **kwargs):
+        adjoints, scores = pull(*args, **kwargs)
+        calls.append(1)
+        return ([walking.map_tensors(lambda p: p * float('inf'), u) for u in adjoints] if len(calls) == 5 else adjoints), scores
+    monkeypatch.setattr(walking, 'backtrack', overflowing)
+    with pytest.raises(ArithmeticError, match='beyond all numbers'): influence(run, ALL(Normal2D(60, 20, 20).valid))
+    assert 5 < len(calls) <= 105 < run.steps
+    [file] = (tmp_path/'run'/'unfinished').iterdir()
+    kept = safetensors.torch.load(file.read_bytes()[64:])  # after its checksum
+    assert all(p.isfinite().all() for p in kept.values() if p.is_floating_point())
