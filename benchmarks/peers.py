@@ -52,7 +52,7 @@ def per_instance(G: nn.Module, D: nn.Module, u: State, s: State, x: torch.Tensor
 def unrolled(G: nn.Module, D: nn.Module, batches: list, metric: Callable, n: int, lr: float = 1e-3) -> torch.Tensor:
     "Scores `(n,)` by `higher`: the steps on `(indices, x, z)` unrolled with their graph in memory, and one pass back through all"
     import higher
-    w = torch.ones(n, dtype=batches[0][1].dtype, requires_grad=True)
+    w = batches[0][1].new_ones(n).requires_grad_()
     opt_g, opt_d = torch.optim.SGD(G.parameters(), lr), torch.optim.SGD(D.parameters(), lr)
     with higher.innerloop_ctx(G, opt_g) as (fg, to_g), higher.innerloop_ctx(D, opt_d) as (fd, to_d):
         for idx, x, z in batches:
@@ -77,7 +77,7 @@ class Real(nn.Module):
 def tracin_captum(D: nn.Module, train: torch.Tensor, test: torch.Tensor) -> torch.Tensor:
     "TracIn by Captum, one checkpoint: the influence of every training instance on the discriminator's loss on `test`, `(n,)`"
     from captum.influence import TracInCP
-    ones = torch.ones(len(train), 1, dtype=train.dtype)
+    ones = train.new_ones(len(train), 1)
     loss = nn.BCEWithLogitsLoss(reduction='none')
     tracin = TracInCP(Real(D), torch.utils.data.TensorDataset(train, ones), ['the last'], lambda model, path: 1., loss_fn=loss, batch_size=100)
     return tracin.influence((test, ones[:1].expand(len(test), 1)), show_progress=False).sum(0)
@@ -91,5 +91,5 @@ def tracin_dattri(D: nn.Module, train: torch.Tensor, test: torch.Tensor) -> torc
     def loss(params, data): return F.softplus(-torch.func.functional_call(model, params, data[0].unsqueeze(0))).sum()
     task = AttributionTask(loss, model, {k: p.detach() for k, p in model.named_parameters()})
     loader = lambda x: torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=100)
-    attributor = TracInAttributor(task, weight_list=torch.ones(1, dtype=train.dtype), normalized_grad=False)
+    attributor = TracInAttributor(task, weight_list=train.new_ones(1), normalized_grad=False)
     return attributor.attribute(loader(train), loader(test)).sum(1)

@@ -1,9 +1,9 @@
 """The whole table: what everything costs, side by side in one run, as ratios.
 
-    python benchmarks/table.py [--sections step trace …] [--threads 2] [--repeats 15]
+    python benchmarks/table.py [--sections step trace …] [--threads 2] [--repeats 15] [--device cuda]
 
 step             a step, and a step back for all instances of its batch (also by PyTorch's own layers, differentiated twice),
-                 beside a plain PyTorch training step
+                 beside a plain PyTorch training step; on a GPU also beside the recorded one
 trace            one epoch traced back from an ordinary log, beside one epoch of plain PyTorch training
 metrics          a step back for 1, 4 and 16 metrics, plain and compiled
 designs          the design that Paper 1 released, one pass per instance, and the unrolled graph of `higher`, beside ours
@@ -15,7 +15,8 @@ growth           time and memory of a trace as steps, instances, parameters and 
 
 What is compared takes turns, so a slow moment of the machine hits all of it, and a ratio is one of medians. Before the
 design of Paper 1 or `higher` is timed, its scores are compared with ours; peers that are not installed are left out. Writes results/table.csv, results/growth.csv and results/growth.png;
-sections that are not asked for keep their rows.
+sections that are not asked for keep their rows. On a GPU it writes results/table_gpu.csv, and nothing of `growth`, which is of
+a CPU's memory.
 """
 import argparse
 import json
@@ -43,6 +44,7 @@ from peers import per_instance, plain_step, tracin_captum, tracin_dattri, unroll
 
 RESULTS = Path(__file__).parent/'results'
 RATE = SGD(1e-3)
+DEVICE = torch.device('cpu')  # or the GPU that was asked for
 CASES = {'FCGAN, float64': (FCGAN, (2,), 10, torch.float64)} | {f'DCGAN, width {h}': (lambda h=h: DCGAN(width=h), (1, 28, 28), 32, torch.float32) for h in (8, 32)}
 
 
@@ -52,8 +54,14 @@ def race(kinds: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
     for i in range(repeats + 1):
         for k, f in kinds.items():
             start = time.perf_counter(); f()
+            if DEVICE.type == 'cuda': torch.cuda.synchronize()
             if i: times[k].append(1e3 * (time.perf_counter() - start))
     return times
+
+
+def players(case: str) -> tuple:
+    "This case's two networks"
+    return tuple(net.to(DEVICE) for net in CASES[case][0]())
 
 
 def rows(section: str, case: str, times: dict, of: str, targets: dict | None = None, more: dict | None = None) -> list[dict]:
@@ -64,20 +72,20 @@ def rows(section: str, case: str, times: dict, of: str, targets: dict | None = N
 
 def at_a_step(case: str, metrics: int = 1):
     "A GAN of this case, one of its states and batches, weights, and adjoints"
-    nets, shape, z_dim, dtype = CASES[case]
+    _, shape, z_dim, dtype = CASES[case]
     rng = torch.Generator().manual_seed(0)
-    gan = GAN(*nets(), z_dim=z_dim, opt_g=RATE, opt_d=RATE)
-    x, z = (torch.rand(100, *size, generator=rng, dtype=dtype) * 2 - 1 for size in (shape, (z_dim,)))
+    gan = GAN(*players(case), z_dim=z_dim, opt_g=RATE, opt_d=RATE)
+    x, z = ((torch.rand(100, *size, generator=rng, dtype=dtype) * 2 - 1).to(DEVICE) for size in (shape, (z_dim,)))
     s = gan.start()
-    return gan, s, Batch(1, torch.arange(100), x, z), x.new_ones(100), [map_tensors(lambda p: torch.randn(p.shape, generator=rng, dtype=dtype), s) for _ in range(metrics)]
+    return gan, s, Batch(1, torch.arange(100, device=DEVICE), x, z), x.new_ones(100), [map_tensors(lambda p: torch.randn(p.shape, generator=rng, dtype=dtype).to(DEVICE), s) for _ in range(metrics)]
 
 
 def trained(case: str, n: int, epochs: int, log=None, **how):
     "A run of this case on data without meaning, and a metric without cost"
-    nets, shape, z_dim, dtype = CASES[case]
-    gan = GAN(*nets(), z_dim=z_dim, opt_g=RATE, opt_d=RATE, **how)
+    _, shape, z_dim, dtype = CASES[case]
+    gan = GAN(*players(case), z_dim=z_dim, opt_g=RATE, opt_d=RATE, **how)
     x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype) * 2 - 1
-    return train(gan, x, epochs, bs=100, log=log), Metric(lambda G, D: G(G.latents(100, 0)).square().mean(), 'size', True)
+    return train(gan, x, epochs, bs=100, log=log, device=DEVICE), Metric(lambda G, D: G(G.latents(100, 0)).square().mean(), 'size', True)
 
 
 def step(repeats):
@@ -85,17 +93,19 @@ def step(repeats):
         gan, s, b, w, u = at_a_step(case)
         def by_pytorch():
             with patch('gan_influence.influence.twice', lambda values: nullcontext()): backtrack(gan, u, s, b, w)
-        kinds = {'plain PyTorch': plain_step(*CASES[case][0](), b.x, b.z), 'step': lambda: gan.step(s, b, w), 'step back': lambda: backtrack(gan, u, s, b, w), "step back, PyTorch's layers": by_pytorch}
+        kinds = {'plain PyTorch': plain_step(*players(case), b.x, b.z), 'step': lambda: gan.step(s, b, w), 'step back': lambda: backtrack(gan, u, s, b, w), "step back, PyTorch's layers": by_pytorch}
         fast = replace(gan, compiled=True)
         kinds['step back, compiled'] = lambda: backtrack(fast, u, s, b, w)
-        if case.startswith('FCGAN'): kinds['step, compiled'] = lambda: fast.step(s, b, w)
-        yield from rows('step', case, race(kinds, repeats * (10 if case.startswith('FCGAN') else 1)), 'plain PyTorch', {k: '≤ 1.5' for k in kinds if 'back' in k and 'layers' not in k})
+        if gan.gains_together(DEVICE): kinds['step, compiled'] = lambda: fast.step(s, b, w)
+        times = race(kinds, repeats * (10 if case.startswith('FCGAN') else 1))
+        yield from rows('step', case, times, 'plain PyTorch', {k: '≤ 1.5' for k in kinds if 'back' in k and 'layers' not in k})
+        if DEVICE.type == 'cuda': yield from rows('recorded', case, {k: times[k] for k in ('step back, compiled', 'step back')}, 'step back, compiled', {'step back': '≥ 5' if case.startswith('FCGAN') else '≥ 3'})
 
 
 def trace(repeats):
     for case, n in zip(CASES, (10_000, 1000, 1000)):
         run, metric = trained(case, n, 1)
-        G, D = CASES[case][0]()
+        G, D = players(case)
         steps = [plain_step(G, D, run.batches[t].x, run.batches[t].z) for t in range(run.steps)]
         def plain():
             for one in steps: one()
@@ -113,7 +123,7 @@ def metrics(repeats):
         gan, s, b, w, u = at_a_step(case, 16)
         plain = {f'{m}': lambda m=m: backtrack(gan, u[:m], s, b, w) for m in (1, 4, 16)}
         yield from rows('metrics', case, race(plain, repeats), '1', {'16': '≤ 5'})
-        if not case.startswith('FCGAN'): continue
+        if not gan.gains_together(DEVICE): continue
         fast = replace(gan, compiled=True)
         yield from rows('metrics', f'{case}, compiled', race({f'{m}': lambda m=m: backtrack(fast, u[:m], s, b, w) for m in (1, 4, 16)}, repeats), '1', {'16': '≤ 5'})
 
@@ -127,7 +137,7 @@ def designs(repeats):
         far = lambda p, q: ((p - q).abs().max() / q.abs().max()).item()
         if far(theirs, scores[0]) > eps or max(far(back_g[k], before.g[k]) for k in back_g) > eps: raise SystemExit(f'{case}: the design per instance and ours disagree')
         kinds = {'ours': lambda: backtrack(gan, u, s, b, w), 'a pass per instance': lambda: per_instance(gan.G, gan.D, u[0], s, b.x, b.z)}
-        if case.startswith('FCGAN'):
+        if gan.gains_together(DEVICE):
             fast = replace(gan, compiled=True)
             kinds['ours, compiled'] = lambda: backtrack(fast, u, s, b, w)
         times = race(kinds, max(3, repeats // 3) * (10 if case.startswith('FCGAN') else 1))
@@ -138,22 +148,22 @@ def designs(repeats):
         z = run.model.G.latents(100, 0)
         size = lambda G, D: G(z).square().mean()
         batches = [run.batches[t] for t in range(run.steps)]
-        def by_higher(): return unrolled(*FCGAN(), [(b.idx, b.x, b.z) for b in batches], size, 10_000)
-        ours, fast = GAN(*FCGAN(), z_dim=10, opt_g=RATE, opt_d=RATE), GAN(*FCGAN(), z_dim=10, opt_g=RATE, opt_d=RATE, compiled=True)
+        def by_higher(): return unrolled(*players(case), [(b.idx, b.x, b.z) for b in batches], size, 10_000)
+        ours, fast = (GAN(*players(case), z_dim=10, opt_g=RATE, opt_d=RATE, compiled=compiled) for compiled in (False, True))
         def by_us(gan=ours, log=None): return influence(train(gan, run.data, 1, bs=100, log=log), Metric(size, 'size', True))['size']
-        if (by_higher() - by_us()).abs().max() > 1e-9 * by_us().abs().max(): raise SystemExit('higher and ours disagree')
+        if (by_higher().cpu() - by_us()).abs().max() > 1e-9 * by_us().abs().max(): raise SystemExit('higher and ours disagree')
         yield from rows('designs', f'{case}, 100 steps trained and traced', race({'ours': by_us, 'ours, every step logged': lambda: by_us(log=Every(1)), 'ours, compiled': lambda: by_us(fast), 'higher': by_higher}, 5), 'ours')
 
 
 def cheap(repeats):
     data = Normal2D(2000, 1000, 10)
-    run, metric, some = train(GAN(*FCGAN(), z_dim=10, opt_g=SGD(1e-2), opt_d=SGD(1e-2)), data.train, 5, bs=100), ALL(data.valid), range(200)
+    run, metric, some = train(GAN(*FCGAN(), z_dim=10, opt_g=SGD(1e-2), opt_d=SGD(1e-2)), data.train, 5, bs=100, device=DEVICE), ALL(data.valid.to(DEVICE)), range(200)
     D = run.model.modules()[1]
     true = leave_one_out(run, metric, some, 1)[:, 0]
     kinds = {'trace': lambda: influence(run, metric, 1)['ALL']}
-    if find_spec('captum'): kinds['TracIn, Captum'] = lambda: tracin_captum(D, run.data, data.valid)
-    if find_spec('dattri'): kinds['TracIn, dattri'] = lambda: tracin_dattri(D, run.data, data.valid)
-    taus = {k: dict(tau=abs(agreement(f()[:200].detach(), true)['tau'])) for k, f in kinds.items()}  # whichever way it ranks
+    if find_spec('captum'): kinds['TracIn, Captum'] = lambda: tracin_captum(D, run.data, data.valid.to(DEVICE))
+    if find_spec('dattri'): kinds['TracIn, dattri'] = lambda: tracin_dattri(D, run.data, data.valid.to(DEVICE))
+    taus = {k: dict(tau=abs(agreement(f()[:200].detach().cpu(), true)['tau'])) for k, f in kinds.items()}  # whichever way it ranks
     yield from rows('cheap', 'FCGAN, float64, 2,000 instances', race(kinds, 2), 'trace', more=taus)
 
 
@@ -161,13 +171,13 @@ def counterfactuals(repeats):
     counts = {'1': (1, None), '20': (20, None), '200': (200, None), '20 in 20 draws': (20, range(20))}
     for case, n, turns in (('FCGAN, float64', 2000, 3), ('DCGAN, width 8', 300, 1)):
         run, _ = trained(case, n, 1)
-        without = lambda m: torch.ones(m, n, dtype=run.data.dtype).scatter_(1, torch.arange(m)[:, None], 0)
-        kinds = {'': run} | ({', compiled': trained(case, n, 1, compiled=True)[0]} if case.startswith('FCGAN') else {})
+        without = lambda m: torch.ones(m, n, dtype=run.data.dtype, device=DEVICE).scatter_(1, torch.arange(m, device=DEVICE)[:, None], 0)
+        kinds = {'': run} | ({', compiled': trained(case, n, 1, compiled=True)[0]} if run.gan.gains_together(DEVICE) else {})
         times = race({f'{label} together{how}': lambda m=m, draws=draws, run=run: list(retrain_many(run, without(m), draw=draws)) for how, run in kinds.items() for label, (m, draws) in counts.items()} | {'one': lambda: retrain(run, without=[0])}, turns)
         for how in kinds:
             for label, (m, _) in counts.items():
                 both = {f'{label} together{how}': times[f'{label} together{how}'], f'{label} one after another': [m * t for t in times['one']]}
-                yield from rows('counterfactuals', f'{case}, {run.steps} steps', both, f'{label} together{how}', {'200 one after another': '≥ 3'})
+                yield from rows('counterfactuals', f'{case}, {run.steps} steps', both, f'{label} together{how}', {'200 one after another': '≥ 30' if DEVICE.type == 'cuda' and case.startswith('DCGAN') else '≥ 3'})
 
 
 class Bytes(TorchDispatchMode):
@@ -183,13 +193,13 @@ class Bytes(TorchDispatchMode):
 def work(repeats):
     side, long = 2048, 1 << 26
     for dtype in (torch.float64, torch.float32):
-        a, v = torch.rand(side, side, dtype=dtype), torch.rand(long // dtype.itemsize, dtype=dtype)
+        a, v = torch.rand(side, side, dtype=dtype, device=DEVICE), torch.rand(long // dtype.itemsize, dtype=dtype, device=DEVICE)
         to = torch.empty_like(v)
         best = {k: min(t) for k, t in race({'mm': lambda: a @ a, 'copy': lambda: to.copy_(v)}, 7).items()}
         flops, rate = 2 * side**3 / best['mm'], 2 * long / best['copy']  # per millisecond
         for case in [c for c in CASES if CASES[c][3] == dtype]:
             gan, s, b, w, u = at_a_step(case)
-            kinds = {'plain PyTorch': plain_step(*CASES[case][0](), b.x, b.z), 'step back': lambda: backtrack(gan, u, s, b, w)}
+            kinds = {'plain PyTorch': plain_step(*players(case), b.x, b.z), 'step back': lambda: backtrack(gan, u, s, b, w)}
             times, more = race(kinds, repeats), {}
             for k, f in kinds.items():
                 with FlopCounterMode(display=False) as counted: f()
@@ -252,6 +262,7 @@ SECTIONS = dict(step=step, trace=trace, metrics=metrics, designs=designs, cheap=
 
 def machine() -> str:
     "What this machine is, in words"
+    if DEVICE.type == 'cuda': return torch.cuda.get_device_name(DEVICE)
     name = next((line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')), '') if Path('/proc/cpuinfo').exists() else ''
     return f'{platform.system()} {platform.machine()} {name}'.strip()
 
@@ -261,18 +272,20 @@ def main():
     parser.add_argument('--sections', nargs='+', choices=[*SECTIONS, 'growth'], default=[*SECTIONS, 'growth'])
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--repeats', type=int, default=15)
+    parser.add_argument('--device', type=torch.device, default=DEVICE)
     parser.add_argument('--point', type=json.loads, help=argparse.SUPPRESS)  # what one of growth's processes does
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    globals()['DEVICE'] = args.device
     if args.point: return print(json.dumps(point(*args.point)))
-    out = RESULTS/'table.csv'
+    out = RESULTS/('table_gpu.csv' if DEVICE.type == 'cuda' else 'table.csv')
     old = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=['section'])
     for name in [s for s in SECTIONS if s in args.sections]:
         new = pd.DataFrame(SECTIONS[name](args.repeats)).assign(threads=args.threads, torch=torch.__version__, machine=machine())
-        old = pd.concat([old[old.section != name], new])
+        old = pd.concat([old[~old.section.isin(new.section)], new])
         old.to_csv(out, index=False, float_format='%.5g')
         print(new.drop(columns=['section', 'torch', 'machine']).to_string(index=False, float_format='{:.2f}'.format), flush=True)
-    if 'growth' in args.sections:
+    if 'growth' in args.sections and DEVICE.type == 'cpu':
         grown = growth(args.threads)
         grown.to_csv(RESULTS/'growth.csv', index=False, float_format='%.4g')
         draw(grown)

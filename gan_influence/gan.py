@@ -116,7 +116,7 @@ class GAN:
     ema: float = 0.  # decay of the generator's average, which is then the one that is evaluated; 0 keeps none
     penalty: Callable | None = None  # on the discriminator: R1(…), R2(…), WGANGP(…) or a function like them
     augment: Callable | None = None  # what the discriminator's instances go through: Augment(…) or a function like it
-    compiled: bool = False  # run steps as compiled kernels? Worth it for small fully connected networks and some twenty thousand steps; of convolutional ones, on the CPU, the norms alone are compiled, for tracing
+    compiled: bool = False  # run steps as compiled kernels? Worth it for small fully connected networks and some twenty thousand steps; of convolutional ones, on the CPU, the norms alone are compiled, for tracing. On a GPU, steps of any networks are recorded instead
     labels: torch.Tensor | None = None  # `(m, ...)`: makes the GAN conditional, G(z, y) and D(x, y); generated instances draw their labels from these
 
     def __post_init__(self):
@@ -347,7 +347,7 @@ def compute(self: GAN, name: str, f: Callable, b: Batch, *given):
         with norms_by(fused_pull_norm): return f(*given, b, self.generator_moves(b))
     if not self.compiled or b.t < self.d_steps: return f(*given, b, self.generator_moves(b))
     moves = self.generator_moves(b)
-    counted = b._replace(t=torch.tensor(b.t, dtype=torch.float64), idx=None)  # a step that is a tensor: one graph serves all
+    counted = b._replace(t=torch.tensor(b.t, dtype=torch.float64, device=b.x.device), idx=None)  # a step that is a tensor: one graph serves all
     return self.compiler(f'{name}{"" if moves else " of the discriminator"}', lambda *given: f(*given, moves, own_gradients), *given, counted)
 
 # %% ../nbs/12_gan.ipynb #2a6d95e4

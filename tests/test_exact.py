@@ -3,14 +3,19 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gan_influence import log
-from gan_influence.all import ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, Batch, LinearDecay, Metric, Normal2D, backtrack, finite_differences, influence, retrain, train
+from gan_influence.all import (ALL, DCGAN, FCGAN, GAN, R1, R2, SGD, WGANGP, Adam, AdamW, Augment, Batch, Clipped, InverseSqrt, LinearDecay, Metric, Normal2D, RMSprop, backtrack,
+                               finite_differences, influence, leave_one_out, retrain, train)
+from gan_influence.compiled import as_recording
 from gan_influence.core import flatten, map_tensors
 from gan_influence.gan import own_gradients_functional
 
@@ -212,16 +217,77 @@ def test_all_of_ten_thousand_by_ten_thousand_fits_in_two_gigabytes():
     assert int(done.stdout) < 2_000_000
 
 
+class OnlyThere(TorchDispatchMode):
+    "Refuses operations with tensors that are not on the device `there`, but for numbers, of which kernels are told"
+    def __init__(self, there): super().__init__(); self.there, self.count = torch.device(there), 0
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        out = f(*args, **kwargs or {})
+        tensors = [t for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t)]
+        moved = f in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default) and len({t.device for t in tensors}) > 1
+        assert not moved and all(t.device == self.there or t.dim() == 0 for t in tensors), f
+        self.count += 1
+        return out
+
+
+@pytest.mark.parametrize('nets, shape, z_dim, how', [
+    (FCGAN, (2,), 10, dict(opt_g=SGD(InverseSqrt(.01)), opt_d=SGD(.01, momentum=.9))),
+    (FCGAN, (2,), 10, dict(opt_g=Adam(.01, amsgrad=True), opt_d=Clipped(AdamW(LinearDecay(.01, 100)), norm=1., value=1.), d_steps=2, ema=.9)),
+    (lambda: FCGAN(act='silu'), (2,), 10, dict(opt_g=RMSprop(.01, centered=True), opt_d=SGD(.01), alternating=True, penalty=R1(1.), l2_g=.1, l2_d=.1)),
+    (lambda: DCGAN(width=2), (1, 28, 28), 32, dict(opt_g=Adam(.01), opt_d=Adam(.01), augment=Augment())),
+])
+def test_steps_can_be_recorded(nets, shape, z_dim, how):
+    "A GPU's recording reads no value and fetches nothing from the CPU: tensors without values, on a device of their own, show whether a step, its transpose and many steps at once do"
+    gan = GAN(*nets(), z_dim=z_dim, compiled=True, **how).to('meta')
+    counts = {}
+    def tried(name, f, *trees):
+        with OnlyThere('meta') as there: out = f(*trees)
+        counts[name] = there.count
+        return out
+    object.__setattr__(gan, 'compiler', tried)
+    s, make = gan.start('meta'), partial(torch.empty, dtype=next(gan.G.parameters()).dtype, device='meta')
+    numbers = make(16, gan.augment.numbers) if gan.augment else None
+    for t in range(10, 10 + gan.d_steps):
+        b = Batch(t, torch.empty(8, dtype=torch.long, device='meta'), make(8, *shape), make(8, z_dim), u=numbers)
+        assert flatten(gan.step(s, b, make(8))).keys() == flatten(s).keys()
+        for m in (1, 3): assert backtrack(gan, [s] * m, s, b, make(8))[1].shape == (m, 8)
+        many = gan.steps(map_tensors(lambda p: p.repeat(3, *[1] * p.dim()), s), b, make(3, 8))
+        assert flatten(many).keys() == flatten(s).keys() and all(len(p) == 3 for p in flatten(many).values())
+    assert len(counts) == 3 * gan.d_steps and min(counts.values()) > 50
+
+
+def test_recorded_steps_are_the_plain_ones(monkeypatch):
+    "Also where the same memory is read and written at every step"
+    def called_again(f, given):
+        made = f(*given)
+        return lambda: [to.copy_(new) for to, new in zip(made, f(*given))], made
+    monkeypatch.setattr('gan_influence.compiled.as_kernels', partial(as_recording, record=called_again))
+    data, found = Normal2D(200, 10, 10).train, []
+    metrics = {str(i): Metric(lambda G, D, i=i: G(G.latents(50, i)).square().mean(), 'square', True) for i in range(2)}
+    for compiled in (False, True):
+        run = train(GAN(*FCGAN(), z_dim=10, opt_g=Adam(.01), opt_d=Adam(.02), d_steps=2, ema=.5, compiled=compiled), data, 3, 20)
+        found.append([*flatten(run.state()).values(), influence(run, metrics, 2).values, leave_one_out(run, metrics, range(3), 2)])
+        assert len(run.gan.compiler.graphs) == 6 * compiled and None not in run.gan.compiler.graphs.values()
+    for plain, recorded in zip(*found): torch.testing.assert_close(recorded, plain, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.cuda
-def test_a_gpu_scores_as_the_cpu_does():
-    data = Normal2D(200, 10, 10).train
-    scores = {}
+@pytest.mark.parametrize('compiled', [False, True])
+@pytest.mark.parametrize('nets, shape, z_dim, opt', [(FCGAN, (2,), 10, SGD(.02)), (FCGAN, (2,), 10, Adam(.01)), (lambda: DCGAN(width=2), (1, 28, 28), 32, SGD(.02))])
+def test_a_gpu_trains_scores_and_retrains_as_the_cpu_does(nets, shape, z_dim, opt, compiled):
+    "Plain and recorded"
+    data, found = torch.rand(80, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1, {}
+    metrics = {str(i): Metric(lambda G, D, i=i: G(G.latents(50, i)).square().mean(), 'square', True) for i in range(3)}
     for device in ('cpu', 'cuda'):
-        gan = GAN(*FCGAN(), z_dim=10, opt_g=SGD(.05), opt_d=SGD(.02))
-        run = train(gan, data, 3, 20, device=device)
-        scores[device] = influence(run, Metric(lambda G, D: G(G.latents(50, 0)).square().mean(), 'square', True)).values
-    torch.testing.assert_close(scores['cuda'], scores['cpu'], rtol=1e-8, atol=1e-12)
+        gan = GAN(*(net.double() for net in nets()), z_dim=z_dim, opt_g=opt, opt_d=opt, compiled=compiled and device == 'cuda')
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')  # what could not be recorded says so
+            run = train(gan, data, 3, 20, device=device)
+            scores, true = influence(run, metrics, 2), leave_one_out(run, metrics, range(5), 2)
+            one = influence(run, {'0': metrics['0']}, 2)
+        found[device] = scores.values, one.values, true
+    for ours, plain in zip(found['cuda'], found['cpu']): torch.testing.assert_close(ours, plain, rtol=1e-8, atol=1e-12)
 
 
 def test_compiled_steps_keep_the_type_of_every_parameter():

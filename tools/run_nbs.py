@@ -162,7 +162,7 @@ def main():
     os.chdir(ROOT)
     sys.path[0] = str(ROOT)  # in place of tools/, which notebooks have no business with
     if args.into: return write_nb(execute(files[0], set(get_config().tst_flags.split()) - set(args.flags.split())), args.into)
-    files = files or sorted(f.resolve() for f in nbglob(as_path=True))
+    files = files or sorted((f.resolve() for f in nbglob(as_path=True)), key=lambda f: ('tutorials' not in f.parts, f))  # the longest first, so that workers end together
     with ThreadPoolExecutor(args.workers) as pool: good = list(pool.map(lambda f: process(f, args), files))
     if not all(good):
         sys.exit(f'{good.count(False)} of {len(good)} notebooks need attention'
