@@ -66,7 +66,7 @@ class ALL:
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:
         z = G.latents(self.n or len(self.reference), self.seed, self._latents)
-        return log_density(self.reference, in_chunks(G, z), self.bandwidth).mean()
+        return log_density(self.reference.to(z.device), in_chunks(G, z), self.bandwidth).mean()
 
 def own_latents(reference: torch.Tensor) -> str:
     "The name of the stream of latents that belongs to a reference set, whatever its precision"
@@ -133,9 +133,9 @@ class FID:
     def _features(self, x: torch.Tensor) -> torch.Tensor: return in_chunks(self.features, x).double()
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:
-        z = G.latents(self.n or len(self.reference), self.seed, self._latents)
+        z, (mean, variance, root) = G.latents(self.n or len(self.reference), self.seed, self._latents), self._real
+        if z.device != mean.device: raise ValueError(f'the features of {self.name} are computed on {mean.device}, and the generator is on {z.device}: move the network of the features, and the real images, there.')
         fake = in_chunks(lambda z: self.features(G(z)), z).double()
-        mean, variance, root = self._real
         overlap = torch.linalg.matrix_norm((fake - fake.mean(0)) @ root, 'nuc') / math.sqrt(len(fake) - 1)
         return (mean - fake.mean(0)).square().sum() + variance + total_variance(fake) - 2 * overlap
 
@@ -167,8 +167,8 @@ class DiscriminatorLoss:
     def __call__(self, G: Player, D: Player) -> torch.Tensor:
         loss, z = self.gan.loss_fn, G.latents(len(self.reference), self.seed, self._latents)
         labels_of = lambda z: [] if self.labels is None else [self.gan.labels_of(z)]
-        told = [] if self.labels is None else [self.labels]
-        real = one_each(in_chunks(lambda i: D(self.reference[i], *(y[i] for y in told)), torch.arange(len(z), device=z.device)))
+        x, *told = (t.to(z.device) for t in (self.reference, self.labels) if t is not None)
+        real = one_each(in_chunks(lambda i: D(x[i], *(y[i] for y in told)), torch.arange(len(z), device=z.device)))
         fake = one_each(in_chunks(lambda z: D(G(z), *labels_of(z)), z))
         if isinstance(loss, Loss): value = loss.real(real).double().mean() + loss.fake(fake).double().mean()
         else: value = loss.discriminator(real, fake, z.new_ones(len(z)), *told, *labels_of(z))
