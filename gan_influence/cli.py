@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['NETS', 'OPTIMISERS', 'SCHEDULES', 'POINTS', 'PAPER_2D', 'FALLING', 'DIGITS', 'PAPER_MNIST', 'PRESETS', 'make',
-           'build', 'open_run', 'recipe', 'digit_classifier', 'metrics_for', 'score', 'trust_run', 'load_scores',
-           'orders', 'cleanse_run', 'check_run', 'Doubt', 'load_trust', 'recommended', 'load_table', 'report_run',
-           'study', 'verdict', 'pictures', 'demo', 'parser', 'add_train_arguments', 'recipe_of', 'execute', 'main']
+           'build', 'open_run', 'device_for', 'recipe', 'digit_classifier', 'metrics_for', 'score', 'trust_run',
+           'load_scores', 'orders', 'cleanse_run', 'check_run', 'Doubt', 'load_trust', 'recommended', 'load_table',
+           'report_run', 'study', 'verdict', 'pictures', 'demo', 'parser', 'add_train_arguments', 'recipe_of',
+           'execute', 'main']
 
 # %% ../nbs/31_cli.ipynb #92ca0c51
 import argparse, json, sys, time
@@ -45,10 +46,10 @@ def make(words: dict):
     value = lambda v: make(v) if isinstance(v, dict) else tuple(v) if isinstance(v, list) else v
     return (NETS | OPTIMISERS | SCHEDULES)[words['name']](**{k: value(v) for k, v in words.items() if k != 'name'})
 
-def build(recipe: dict) -> tuple[GAN, Data]:
-    "The GAN and the data that a recipe describes"
+def build(recipe: dict, device: str | torch.device = 'cpu') -> tuple[GAN, Data]:
+    "The GAN that a recipe describes, and its data on a device, where the GAN will follow"
     try:
-        data = _data(recipe['data'])
+        data = _data(recipe['data']).to(device)
         fit = dict(x_dim=data.train.shape[1]) if recipe['nets']['name'] == 'FCGAN' else {}
         gan = GAN(*make(recipe['nets'] | fit | dict(dtype=data.train.dtype)), z_dim=recipe['nets']['z_dim'], opt_g=make(recipe['opt_g']), opt_d=make(recipe['opt_d']), **recipe['gan'])
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, MemoryError) as e:
@@ -59,11 +60,18 @@ def _data(where: dict) -> Data:
     "A data set that the library loads, or the instances of a file"
     return split(where['file'], seed=where['seed'], name=where['file']) if 'file' in where else load(where)
 
-def open_run(path: str | Path) -> tuple[Run, Data]:
-    "A run directory that the command line trained, with all three splits of its data"
+def open_run(path: str | Path, device: str | None = None) -> tuple[Run, Data]:
+    "A run directory that the command line trained, with all three splits of its data, on a device as in `device_for`"
     if not (Path(path)/'run.json').exists(): raise RunError(f'{path} is no run directory (it has no run.json): train one with `gan_influence train {path}`.')
-    gan, data = build(Directory(path).record.get('recipe') or {})
+    gan, data = build(Directory(path).record.get('recipe') or {}, device_for(Path(path), device))
     return Run.open(path, gan, data.train), data
+
+def device_for(path: Path, wanted: str | None) -> torch.device:
+    "Where to compute: on the device that is wanted, or where this run was trained, or on the CPU; raises `ValueError` for one that is not here"
+    trained = Directory(path).record['versions']['device'] if (path/'run.json').exists() else None
+    name = wanted or trained or 'cpu'
+    try: return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as e: raise ValueError(f'there is no device {name!r} here{"" if wanted else ", where this run was trained"}: pass --device cpu, or another.') from e
 
 # %% ../nbs/31_cli.ipynb #79f83a35
 def recipe(data: dict, nets: dict, opt: dict, **gan) -> dict:
@@ -89,7 +97,7 @@ def digit_classifier(path: Path, data: Data) -> Classifier:
     if file.exists():
         try: net.load_state_dict(safetensors.torch.load(read_file(file)))
         except (safetensors.SafetensorError, RuntimeError) as e: raise RunError(f'{file} is damaged ({e}): delete it, and it is trained again.') from e
-        return net.eval().requires_grad_(False)
+        return net.to(data.valid.device).eval().requires_grad_(False)
     net = train_classifier(data.valid, data.labels['valid'], epochs=max(50, 100_000 // len(data.valid)))
     write_file(file, safetensors.torch.save(net.state_dict()))
     return net
@@ -200,9 +208,9 @@ def report_run(run: Run, scores: Scores) -> Path:
     return report(run, scores, cleansed, sections)
 
 # %% ../nbs/31_cli.ipynb #4883da5e
-def study(path: Path, preset: dict, say) -> tuple[Run, Data, Scores, pd.DataFrame]:
-    "Train, score and cleanse as a preset says"
-    gan, data = build(preset['recipe'])
+def study(path: Path, preset: dict, say, device: str | None = None) -> tuple[Run, Data, Scores, pd.DataFrame]:
+    "Train, score and cleanse as a preset says, on a device as in `device_for`"
+    gan, data = build(preset['recipe'], device_for(path, device))
     say(f'training on {data.source}')
     run = train(gan, data.train, preset['epochs'], preset['bs'], path=path, recipe=preset['recipe'])
     say(f'scoring {run.plan.n:,} instances over the last {preset["k"]} epoch(s)')
@@ -227,14 +235,14 @@ def pictures(run: Run, scores: Scores, table: pd.DataFrame, size: int) -> dict:
     else: figures = {f'harm-{k}': scores.show_harmful(k) for k in scores.names[:-1]} | {'samples': plot_samples({'before': run.model, f'after removing {size:,} by influence on {name}': cleansed}, n=40)}
     return {k: png(f) for k, f in (figures | {'cleansing': plot_cleansing(table)}).items()}
 
-def demo(out: Path, paper: bool = False) -> list[str]:
+def demo(out: Path, paper: bool = False, device: str | None = None) -> list[str]:
     "The main job, end to end; the verdict's three lines"
     start, sections, lines = time.perf_counter(), {}, []
     parts = {'2D-Normal': ('2d-normal', PAPER_2D if paper else POINTS), 'Handwritten digits': ('mnist', PAPER_MNIST) if paper else ('digits', DIGITS)}
     for _, preset in parts.values(): load(preset['recipe']['data'])  # what is not here is missed now, not after an hour
     for title, (folder, preset) in parts.items():
         say = lambda what: print(f'[{time.perf_counter() - start:4.0f} s] {title}: {what}', flush=True)
-        run, data, scores, table = study(out/folder, preset, say)
+        run, data, scores, table = study(out/folder, preset, say, device)
         lines += [verdict(table, k, preset['headline'], run.plan.n, title) for k in scores.names[:-1]]
         figures = pictures(run, scores, table, preset['headline'])
         for k, content in figures.items(): write_file(out/folder/f'{k}.png', content)
@@ -256,10 +264,11 @@ def parser() -> argparse.ArgumentParser:
     def verb(name, help, run_directory=True):
         p = verbs.add_parser(name, help=help, description=help, formatter_class=_Help)
         if run_directory: p.add_argument('run', type=Path, help='run directory')
+        p.add_argument('--device', help='where to compute, such as cuda (default: where the run was trained; a new one, on the CPU)')
         return p
     p = verb('demo', 'the whole method on points in the plane and on real handwritten digits, a few minutes on a CPU', run_directory=False)
     p.add_argument('--out', type=Path, default=Path('demo'), help='folder for runs, pictures and the report; a stopped demo continues there')
-    p.add_argument('--paper', action='store_true', help="at Paper 1's own size: 50,000 points, and 50,000 digits of MNIST at width 32 (for a GPU, or hours)")
+    p.add_argument('--paper', action='store_true', help="at Paper 1's own size: 50,000 points, and 50,000 digits of MNIST at width 32 (for `--device cuda`, or hours)")
     add_train_arguments(verb('train', 'train a GAN with its trajectory logged; the same command continues a stopped run'))
     p = verb('score', 'score every training instance: predicted change of each metric in its absence')
     p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the discriminator is always added')
@@ -316,13 +325,13 @@ def recipe_of(a: argparse.Namespace) -> tuple[dict, int, int]:
 # %% ../nbs/31_cli.ipynb #e8f29378
 def execute(a: argparse.Namespace):
     "Do what the arguments say, and print where the result is"
-    if a.verb == 'demo': return demo(a.out, a.paper)
+    if a.verb == 'demo': return demo(a.out, a.paper, a.device)
     if a.verb == 'train':
         what, epochs, bs = recipe_of(a)
-        gan, data = build(what)
+        gan, data = build(what, device_for(a.run, a.device))
         run = train(gan, data.train, epochs, bs, a.seed, a.run, recipe=what)
         return print(f'{run}\ndata: {data.source}\nlosses: {run.history[-1]}')
-    run, data = open_run(a.run)
+    run, data = open_run(a.run, a.device)
     if a.verb == 'score':
         if a.epochs is None:
             a.epochs, why = recommended(run, a.renormalise, a.kinks)
