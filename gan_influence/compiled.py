@@ -78,7 +78,7 @@ def cuda_graph(f: Callable, given: list[torch.Tensor]) -> tuple[Callable, list[t
             for _ in range(3): f(*given)  # libraries set themselves up at their first uses, and must not do so in a recording
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph): made = f(*given)
+        with torch.cuda.graph(graph, stream=aside): made = f(*given)
     return graph.replay, made
 
 def as_recording(

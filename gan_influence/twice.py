@@ -104,7 +104,7 @@ def product(which: int, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | N
     if which == X and geo.one_channel: out = _to_one_channel(a, b, geo)
     elif which == X and geo.stride == [1, 1]: return torch.conv_transpose2d(b, a, bias, padding=geo.padding, groups=geo.groups, dilation=geo.dilation)
     else:
-        like = lambda shape: torch.empty(shape, dtype=b.dtype, memory_format=NHWC)
+        like = lambda shape: torch.empty(shape, dtype=b.dtype, device=b.device, memory_format=NHWC)
         x, w = (like(geo.x), nhwc(a)) if which == X else (a, like(geo.w))
         out = torch.ops.aten.convolution_backward(b, x, w, None, *conv, False, [0, 0], geo.groups, [which == X, which == W, False])[which]
     return out if bias is None else out.add_(bias.view(-1, 1, 1))
@@ -117,7 +117,7 @@ def _pointwise(which: int, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor 
 
 def _linear(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     "A matrix `w` times the channels of every pixel; no view, so that what follows may change it in place"
-    out = torch.empty((len(x), len(w), *x.shape[2:]), dtype=x.dtype, memory_format=NHWC)
+    out = torch.empty((len(x), len(w), *x.shape[2:]), dtype=x.dtype, device=x.device, memory_format=NHWC)
     rows, to = last(x).reshape(-1, x.shape[1]), last(out).view(-1, len(w))
     if w.shape[1] == 1 and bias is None: torch.mul(rows, w.view(1, -1), out=to)  # an outer product
     elif bias is None: torch.mm(rows, w.t(), out=to)
