@@ -303,7 +303,7 @@ def add_train_arguments(p: argparse.ArgumentParser):
     p.add_argument('--opt', choices=OPTIMISERS, default='SGD', help='optimiser of both players')
     for who in 'gd': p.add_argument(f'--lr-{who}', type=float, default=1e-3, help='learning rate'); p.add_argument(f'--l2-{who}', type=float, default=0., help='L2 on kernels')
     p.add_argument('--alternating', action='store_true', help='discriminator first, then the generator against the new one')
-    p.add_argument('--compiled', action='store_true', help='compile the steps, for small fully connected networks and long runs')
+    p.add_argument('--compiled', action='store_true', help='run compiled steps: for small fully connected networks and long runs, or for any networks on a GPU')
     p.add_argument('--epochs', type=int, default=20, help='epochs'); p.add_argument('--bs', type=int, default=100, help='batch size')
     p.add_argument('--seed', type=int, default=0, help='of initial values, batches and latents'); p.add_argument('--data-seed', type=int, default=0, help='of the data split')
 
