@@ -68,10 +68,10 @@ def open_run(path: str | Path, device: str | None = None) -> tuple[Run, Data]:
 
 def device_for(path: Path, wanted: str | None) -> torch.device:
     "Where to compute: on the device that is wanted, or where this run was trained, or on the CPU; raises `ValueError` for one that is not here"
-    trained = Directory(path).record['versions']['device'] if (path/'run.json').exists() else None
+    trained = Directory(path).record['versions'].get('device') if (path/'run.json').exists() else None
     name = wanted or trained or 'cpu'
     try: return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as e: raise ValueError(f'there is no device {name!r} here{"" if wanted else ", where this run was trained"}: pass --device cpu, or another.') from e
+    except (RuntimeError, AssertionError, TypeError) as e: raise ValueError(f'there is no device {name!r} here{"" if wanted else ", where this run was trained"}: pass --device cpu, or another.') from e
 
 # %% ../nbs/31_cli.ipynb #79f83a35
 def recipe(data: dict, nets: dict, opt: dict, **gan) -> dict:
