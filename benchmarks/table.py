@@ -268,6 +268,7 @@ def machine() -> str:
 
 
 def main():
+    global DEVICE
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sections', nargs='+', choices=[*SECTIONS, 'growth'], default=[*SECTIONS, 'growth'])
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
@@ -276,7 +277,7 @@ def main():
     parser.add_argument('--point', type=json.loads, help=argparse.SUPPRESS)  # what one of growth's processes does
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    globals()['DEVICE'] = args.device
+    DEVICE = args.device
     if args.point: return print(json.dumps(point(*args.point)))
     out = RESULTS/('table_gpu.csv' if DEVICE.type == 'cuda' else 'table.csv')
     old = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=['section'])

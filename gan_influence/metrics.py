@@ -133,7 +133,8 @@ class FID:
     def _features(self, x: torch.Tensor) -> torch.Tensor: return in_chunks(self.features, x).double()
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:
-        z, (mean, variance, root) = G.latents(self.n or len(self.reference), self.seed, self._latents), self._real
+        mean, variance, root = self._real
+        z = G.latents(self.n or len(self.reference), self.seed, self._latents)
         if z.device != mean.device: raise ValueError(f'the features of {self.name} are computed on {mean.device}, and the generator is on {z.device}: move the network of the features, and the real images, there.')
         fake = in_chunks(lambda z: self.features(G(z)), z).double()
         overlap = torch.linalg.matrix_norm((fake - fake.mean(0)) @ root, 'nuc') / math.sqrt(len(fake) - 1)

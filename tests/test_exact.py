@@ -241,6 +241,7 @@ def test_steps_can_be_recorded(nets, shape, z_dim, how):
     gan = GAN(*nets(), z_dim=z_dim, compiled=True, **how).to('meta')
     counts = {}
     def tried(name, f, *trees):
+        assert all(t.device.type == 'meta' for t in tree_leaves(trees) if torch.is_tensor(t))  # the number of the step too: it must not be recorded as it is now
         with OnlyThere('meta') as there: out = f(*trees)
         counts[name] = there.count
         return out
