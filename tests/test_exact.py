@@ -275,7 +275,7 @@ def test_recorded_steps_are_the_plain_ones(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.cuda
 @pytest.mark.parametrize('compiled', [False, True])
-@pytest.mark.parametrize('nets, shape, z_dim, opt', [(FCGAN, (2,), 10, SGD(.02)), (FCGAN, (2,), 10, Adam(.01)), (lambda: DCGAN(width=2), (1, 28, 28), 32, SGD(.02))])
+@pytest.mark.parametrize('nets, shape, z_dim, opt', [(FCGAN, (2,), 10, SGD(.02)), (FCGAN, (2,), 10, Adam(.01)), (lambda: DCGAN(width=4), (1, 28, 28), 32, SGD(.02))])
 def test_a_gpu_trains_scores_and_retrains_as_the_cpu_does(nets, shape, z_dim, opt, compiled):
     "Plain and recorded"
     data, found = torch.rand(80, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1, {}
