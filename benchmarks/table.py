@@ -169,7 +169,7 @@ def cheap(repeats):
 
 def counterfactuals(repeats):
     counts = {'1': (1, None), '20': (20, None), '200': (200, None), '20 in 20 draws': (20, range(20))}
-    for case, n, turns in (('FCGAN, float64', 2000, 3), ('DCGAN, width 8', 300, 1)):
+    for case, n, turns in (('FCGAN, float64', 2000, 3), ('DCGAN, width 8', 1000, 1)):
         run, _ = trained(case, n, 1)
         without = lambda m: torch.ones(m, n, dtype=run.data.dtype, device=DEVICE).scatter_(1, torch.arange(m, device=DEVICE)[:, None], 0)
         kinds = {'': run} | ({', compiled': trained(case, n, 1, compiled=True)[0]} if run.gan.gains_together(DEVICE) else {})

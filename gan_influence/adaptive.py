@@ -26,7 +26,7 @@ def adaptive_greedy(
     kinks: float | None = None,  # as in `influence`
 ) -> torch.Tensor:  # order of removal `(max(sizes),)`, for `cleanse`
     "The most harmful in the absence of those before: a trace and a training per size (Hu et al., NeurIPS 2024). Raises `ValueError`, and `Diverged` where a training does"
-    ends = sorted({whole(s, 'a size') for s in sizes})
+    ends = sorted({whole(s, 'a size') for s in (sizes if isinstance(sizes, Iterable) else [sizes])})
     if not ends or not 1 <= ends[0] <= ends[-1] < len(run.data): raise ValueError(f'sizes are {ends}: choose from 1 to {len(run.data) - 1}.')
     if len(metrics := named(metric)) > 1: raise ValueError('an order is by one metric: ask for each by itself.')
     [(name, metric)] = metrics.items()

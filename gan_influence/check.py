@@ -101,9 +101,9 @@ def bootstrapped(
     seed: int = 0,
     confidence: float = .95,  # of the interval
 ):  # with `confidence_interval` and `standard_error`
-    "How far a rank correlation can be told from these pairs: `scipy.stats.bootstrap` over them"
+    "How far a rank correlation can be told from these pairs: `scipy.stats.bootstrap` over them; a resample in which all is equal counts as 0"
     pairs = [np.asarray(torch.as_tensor(o), np.float64) for o in (predicted, true)]
-    return stats.bootstrap(pairs, lambda p, t: correlation(p, t).statistic, paired=True, vectorized=False, n_resamples=999, confidence_level=confidence, method='percentile', rng=seed)
+    return stats.bootstrap(pairs, lambda p, t: correlation(p, t).statistic if np.ptp(p) and np.ptp(t) else 0., paired=True, vectorized=False, n_resamples=999, confidence_level=confidence, method='percentile', rng=seed)
 
 # %% ../nbs/26_check.ipynb #c20e9766
 def random_sets(n: int, drop: float, subsets: int, seed: int = 0) -> torch.Tensor:  # `(subsets, removed)` indices

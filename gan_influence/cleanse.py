@@ -37,7 +37,7 @@ def cleanse(
 
     In the metric's unit, `change` is `after` − `before` and `gain` the change for the better; over several draws all are means, with the standard `error` of the gain.
     Raises `ValueError` for what does not fit the run, `RunError` for scores of another one, and `Diverged` where a retraining does."""
-    metrics, sizes = named(test), [whole(s, 'a size') for s in sizes]
+    metrics, sizes = named(test), [whole(s, 'a size') for s in (sizes if isinstance(sizes, Iterable) else [sizes])]
     if isinstance(selections, Scores):
         selections.check(run)
         selections, epochs, renormalise = by_influence(selections), selections.epochs_to_retrain(epochs), selections.renormalised
@@ -82,6 +82,7 @@ def _identity(metric: Callable, model) -> str:
 def check_orders(run: Run, selections: dict, sizes: list[int]):
     "Raise `ValueError` unless every selection names enough different instances of the run"
     n = len(run.data)
+    if not isinstance(selections, dict) or not all(isinstance(name, str) for name in selections): raise ValueError('pass selections by name, as {"mine": indices}, or scores.')
     if bad := [s for s in sizes if not 1 <= s < n] or ([] if sizes else ['none']): raise ValueError(f'{bad[0]} of {n} instances cannot be removed: choose sizes from 1 to {n - 1}.')
     for name, order in selections.items():
         first = as_indices(run, order)[:max(sizes)]

@@ -11,6 +11,7 @@ import gzip, os, struct, warnings, zlib
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ def as_tensor(
 ) -> torch.Tensor:  # `(n, ...)`, floating point
     "All instances of `source` in one tensor; raises `ValueError` where a value is not finite"
     if isinstance(source, (str, Path)): source = _read_npy(Path(source))
+    if isinstance(source, np.ma.MaskedArray): raise ValueError('this array is masked: leave out or fill in what is masked, and pass a plain array.')
     if isinstance(source, np.ndarray):
         try: source = torch.from_numpy(np.ascontiguousarray(source))
         except TypeError as e: raise ValueError(f'an array of {source.dtype} holds no instances: pass numbers, e.g. float32 or uint8.') from e
@@ -70,7 +72,7 @@ def check_finite(x: torch.Tensor):
 def _read_npy(path: Path) -> np.ndarray:
     if path.suffix != '.npy': raise ValueError(f'{path} is no .npy file: load it yourself and pass the array.')
     try: return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as e: raise ValueError(f'{path} cannot be read as an array ({e}).') from e
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, TokenError) as e: raise ValueError(f'{path} cannot be read as an array ({e}).') from e
 
 # %% ../nbs/01_data.ipynb #4db62c22
 def split(

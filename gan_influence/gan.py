@@ -315,8 +315,8 @@ def _answer(self: GAN, g: Params, fake: torch.Tensor, d: Params, b: Batch) -> Pa
 def _moved(self: GAN, s: State, who: str, read: dict, *passes: str) -> dict:
     "All running averages after one player's step"
     if who not in s.running: return s.running
-    if any(2 * len(read.get(p, ())) != len(s.running[who]) for p in passes): raise ValueError(SWITCHED)
-    return s.running | {who: moved(s.running[who], *(read[p] for p in passes))}
+    if 2 * len(batch_norms(self.G if who == 'g' else self.D)) != len(s.running[who]): raise ValueError(SWITCHED)
+    return s.running | {who: moved(s.running[who], *(read[p] for p in passes if p in read))}
 
 # %% ../nbs/12_gan.ipynb #8c3e71fa
 @patch
@@ -386,7 +386,10 @@ class Player(NamedTuple):
     gan: GAN | None = None  # what draws its latents, if it is a generator
 
     def __call__(self, x: torch.Tensor, *labels: torch.Tensor) -> torch.Tensor:
-        return call_in_evaluation(self.net, self.params, *(self.gan.inputs(x) if self.gan else (x, *labels)))
+        "What the network makes of inputs; a generator is told the labels that are given, else those that its latents carry; raises `ValueError` for labels of a GAN without"
+        if self.gan and not labels: return call_in_evaluation(self.net, self.params, *self.gan.inputs(x))
+        if self.gan and self.gan.labels is None: raise ValueError('this generator takes no labels: the GAN has none (GAN(labels=…) makes it conditional).')
+        return call_in_evaluation(self.net, self.params, x[:, :self.gan.z_dim] if self.gan else x, *labels)
 
     def latents(self, n: int, seed: int, name: str = 'latents/metric') -> torch.Tensor:
         "`n` latents for this generator, `(n, z_dim)`, in a conditional GAN with a column for the label: equal arguments, equal latents"

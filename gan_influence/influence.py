@@ -227,8 +227,8 @@ class Scores:
 
     def save(self, path: str | Path):
         "Write `path` (CSV, a row per instance) and `path`.json beside it (what the columns mean)"
-        digest = write_file(path, self.frame().to_csv())
-        about = dict(metrics=self.metrics, epochs=self.epochs, run=self.run, renormalised=self.renormalised, kinks=self.kinks, draws=self.draws, csv=digest)
+        about = dict(metrics=self.metrics, epochs=self.epochs, run=self.run, renormalised=bool(self.renormalised), kinks=None if self.kinks is None else float(self.kinks), draws=self.draws)
+        about['csv'] = write_file(path, self.frame().to_csv())
         write_file(f'{path}.json', json.dumps({**about, 'sha256': record_hash(about)}, indent=1))
 
     @classmethod
@@ -290,7 +290,7 @@ def check_direction(name: str, better: bool | None):
 def named(metrics: Callable | dict | Sequence) -> dict:
     "Metrics by name; raises `ValueError` unless there are some, callable, with names of their own"
     if not isinstance(metrics, dict):
-        listed = [metrics] if callable(metrics) or not isinstance(metrics, Iterable) else list(metrics)
+        listed = [metrics] if callable(metrics) or isinstance(metrics, str) or not isinstance(metrics, Iterable) else list(metrics)
         pairs = [(getattr(m, 'name', getattr(m, '__name__', 'metric')), m) for m in listed]
         if len(dict(pairs)) < len(pairs): raise ValueError(f'metrics need different names, got {[n for n, _ in pairs]}: pass a dict.')
         metrics = dict(pairs)

@@ -55,7 +55,7 @@ class Losses(NamedTuple):
 def input_gradients(judge: Callable, x: torch.Tensor) -> torch.Tensor:
     "The gradient of every instance's logit in the instance, `(B, size of an instance)`; differentiable"
     logits, pull = torch.func.vjp(judge, x)
-    return pull(torch.ones_like(logits))[0].flatten(1)
+    return pull(torch.ones_like(logits))[0].reshape(len(x), -1)
 
 @dataclass(frozen=True)
 class R1:

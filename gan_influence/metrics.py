@@ -61,6 +61,7 @@ class ALL:
     unit: str = 'nats'
 
     def __post_init__(self):
+        object.__setattr__(self, 'reference', torch.as_tensor(self.reference))
         if self.reference.dim() != 2 or not self.bandwidth > 0: raise ValueError(f'ALL is for points `(n, d)` and a positive bandwidth; got shape {tuple(self.reference.shape)}, bandwidth {self.bandwidth}. For images use FID or IS.')
         object.__setattr__(self, '_latents', own_latents(self.reference))
 
@@ -124,6 +125,7 @@ class FID:
 
     def __post_init__(self):
         network = network_name(self.features)
+        object.__setattr__(self, 'reference', torch.as_tensor(self.reference))
         with torch.no_grad(): real = self._features(self.reference)
         if real.dim() != 2 or len(real) < 2: raise ValueError(f'features must be (B, d) for two or more images; got {tuple(real.shape)}: flatten or pool them.')
         object.__setattr__(self, 'unit', self.unit or f'squared distance of {network} features ({real.shape[1]}-d)')
@@ -163,6 +165,7 @@ class DiscriminatorLoss:
 
     def __post_init__(self):
         if (self.labels is None) != (self.gan.labels is None): raise ValueError("the discriminator's loss of a conditional GAN needs the labels of the real instances, and that of another none: DiscriminatorLoss(…, labels=…).")
+        object.__setattr__(self, 'reference', torch.as_tensor(self.reference))
         object.__setattr__(self, '_latents', own_latents(self.reference))
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:

@@ -98,7 +98,7 @@ def _check_function(who: str, net: nn.Module, params: Params, inputs: torch.Tens
         changed = [k for k, old in before.items() if not all(map(torch.equal, old, kept[k]))]
         with dice(1): again = alone(inputs, *labels)
         if not torch.is_tensor(first): raise TypeError(f'it gives a {type(first).__name__}, and must give one tensor')
-        with dice(0): apart = torch.cat([alone(*one) for one in zip(inputs.split(1), *(y.split(1) for y in labels))])
+        with dice(0): apart = torch.cat([torch.atleast_1d(alone(*one)) for one in zip(inputs.split(1), *(y.split(1) for y in labels))])
     except Exception as e: raise ValueError(f'the {who} cannot take inputs of shape {tuple(inputs.shape)} and dtype {inputs.dtype}: {type(e).__name__}: {e}') from e
     if len(first) != len(inputs): raise ValueError(f'the {who} gives {len(first)} results for {len(inputs)} inputs: it must give one each.')
     if changed and 'buffers' not in changed: raise ValueError(f'the {who} changes {changed[0].replace("_", " ")} in place (max_norm, clamp_, x += …): no derivative sees that. Compute a new tensor instead.')

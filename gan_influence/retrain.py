@@ -61,7 +61,7 @@ def as_indices(run: Run, indices) -> torch.Tensor:
     "Indices of training instances, `(m,)`; raises `ValueError` for any that are not (a mask is none)"
     n = len(run.data)
     try: idx = torch.as_tensor(indices).flatten()
-    except (TypeError, ValueError, RuntimeError) as e: raise ValueError(f'indices of training instances must be a list or tensor of whole numbers, not {type(indices).__name__}.') from e
+    except (TypeError, ValueError, RuntimeError, KeyError) as e: raise ValueError(f'indices of training instances must be a list or tensor of whole numbers, not {type(indices).__name__}.') from e
     if idx.numel() and (idx.dtype not in (torch.int16, torch.int32, torch.int64) or idx.min() < 0 or idx.max() >= n):
         raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} ({idx.dtype}).')
     return idx.long().to(run.data.device)

@@ -232,6 +232,7 @@ def report(
 ) -> Path:
     "A run, its scores and its cleansing on one page; raises `ValueError` for a run in memory without a `path`"
     if path is None and run.path is None: raise ValueError('this run is in memory: pass path= for the report.')
+    scores.check(run)
     about = pd.DataFrame([dict(metric=k, value=v['value'], unit=v['unit']) for k, v in scores.metrics.items()])
     history = pd.DataFrame(run.history).rename_axis('epoch').reset_index().tail(5)
     sections = {'Run': [repr(run), history], 'Scores': [repr(scores), about, scores.plot()]}

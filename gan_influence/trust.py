@@ -195,7 +195,7 @@ def recommend(table: pd.DataFrame, target: float) -> tuple[int | None, str]:
 
 def _cause(bad: pd.Series) -> str:
     "What stands out most where scores fail, if anything does"
-    causes = [(bad.curvature / .05, f'half a removal and its other half differ by {bad.curvature:.0%}, so a derivative cannot see the whole'),
+    causes = [(bad.curvature / .05, f'the second half of a removal does otherwise than the first, by {bad.curvature:.0%} of the whole'),
               (bad.rounding / .02, f'training magnifies rounding to {bad.rounding:.0%} of what a removal does: use float64, or a larger eps in Adam'),
               ((1 - bad.float32) / .05, f'float64 would rank otherwise (τ {bad.float32:.2f})')]
     return max([c for c in causes if c[0] > 1], default=(0, 'nothing that was measured explains it'))[1]

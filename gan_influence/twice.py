@@ -404,17 +404,19 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     return x if bias is None else x + wide(bias)
 
 class _Written(TorchFunctionMode):
-    "Within it, layers are written out whose own derivatives are wrong or missing: the second, and where a penalty is one, the third"
+    "Within it, layers are written out whose own derivatives are wrong or missing: the second, where a penalty is one the third, and the first of an instance norm of one instance"
     ours = {torch._weight_norm: weight_norm}
     thrice = {F.layer_norm: layer_norm, F.instance_norm: instance_norm}
 
     def __torch_function__(self, layer, types, args=(), kwargs=None):
-        ours = self.ours.get(layer) or (None if _on.get() else self.thrice.get(layer))
-        return (ours or layer)(*args, **kwargs or {})
+        kwargs = kwargs or {}
+        one = layer is F.instance_norm and len(args[0] if args else kwargs['input']) == 1  # wrong for a gradient that is channels last (2.14)
+        ours = self.ours.get(layer) or (self.thrice.get(layer) if one or not _on.get() else None)
+        return (ours or layer)(*args, **kwargs)
 
 def _to_write(net: nn.Module) -> bool:
     "Are there layers that may have to be written out: norms of an instance, or those whose parameters are made of others?"
-    return any(is_parametrized(m) or m._forward_pre_hooks or not _on.get() and isinstance(m, nn.LayerNorm | nn.modules.instancenorm._InstanceNorm) for m in net.modules())
+    return any(is_parametrized(m) or m._forward_pre_hooks or isinstance(m, nn.modules.instancenorm._InstanceNorm) or not _on.get() and isinstance(m, nn.LayerNorm) for m in net.modules())
 
 def call(net: nn.Module, params: dict, *inputs: torch.Tensor) -> torch.Tensor:
     "What `net` makes of a batch, with `params` in place of its own parameters"
