@@ -161,8 +161,8 @@ class Trunk:
 
 def _retrain_chunks(run: Run, wanted: list[tuple[torch.Tensor, int]], batches: dict[int, Batches], size: int, first: int, renormalise: bool) -> Iterator[Model]:
     "Train counterfactuals, weights and draw each, from step `first` on, so many as one; a finished chunk is kept until all are"
-    starts, block = departures(run, wanted, first, renormalise), size * max(1, HELD // run.state_bytes // size)
-    blocks = [sorted(range(len(wanted))[i:i + block], key=starts.__getitem__) for i in range(0, len(wanted), block)]
+    starts, most = departures(run, wanted, first, renormalise), size * max(1, HELD // run.state_bytes // size)
+    blocks = [sorted(range(len(wanted))[i:i + most], key=starts.__getitem__) for i in range(0, len(wanted), most)]
     chunks = [block[i:i + size] for block in blocks for i in range(0, len(block), size)]
     least = len(chunks[0]) if run.gan.compiled else 0  # a compiled step is of one shape: a smaller chunk is filled up
     trunk, works, finished, told = Trunk(run), [], {}, 0
