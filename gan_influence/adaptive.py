@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from .branch import reweighted
-from .core import Progress, whole
+from .core import Progress, wholes
 from .influence import check_direction, gradient, influence, named
 from .log import Unfinished
 from .run import Run, fingerprint_state
@@ -20,13 +20,13 @@ from .run import Run, fingerprint_state
 def adaptive_greedy(
     run: Run,
     metric: Callable,  # one, whose direction is known
-    sizes: Iterable[int],  # after so many are removed, look again; the last is how many to order
+    sizes: int | Iterable[int],  # after so many are removed, look again; the last is how many to order
     epochs: int | None = None,  # how many of the last epochs to trace, and to train again; None means all
     *,
     kinks: float | None = None,  # as in `influence`
 ) -> torch.Tensor:  # order of removal `(max(sizes),)`, for `cleanse`
     "The most harmful in the absence of those before: a trace and a training per size (Hu et al., NeurIPS 2024). Raises `ValueError`, and `Diverged` where a training does"
-    ends = sorted({whole(s, 'a size') for s in (sizes if isinstance(sizes, Iterable) else [sizes])})
+    ends = sorted(set(wholes(sizes, 'a size')))
     if not ends or not 1 <= ends[0] <= ends[-1] < len(run.data): raise ValueError(f'sizes are {ends}: choose from 1 to {len(run.data) - 1}.')
     if len(metrics := named(metric)) > 1: raise ValueError('an order is by one metric: ask for each by itself.')
     [(name, metric)] = metrics.items()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .baselines import selections as by_influence
-from .core import Progress, fingerprint, whole
+from .core import Progress, fingerprint, wholes
 from .gan import Model
 from .influence import Scores, gradient, named
 from .log import Unfinished
@@ -25,7 +25,7 @@ from .run import Run, fingerprint_state
 def cleanse(
     run: Run,
     selections: dict | Scores,  # name → order of removal `(n,)`, first to go first; see `selections`. Scores: influence on each of their metrics
-    sizes: Iterable[int],  # how many instances to remove
+    sizes: int | Iterable[int],  # how many instances to remove
     test: Callable | dict | list,  # metrics on the test split
     epochs: int | None = None,  # how many of the last epochs to retrain: as many as the scores traced, which is the default for `Scores`
     *,
@@ -37,7 +37,7 @@ def cleanse(
 
     In the metric's unit, `change` is `after` − `before` and `gain` the change for the better; over several draws all are means, with the standard `error` of the gain.
     Raises `ValueError` for what does not fit the run, `RunError` for scores of another one, and `Diverged` where a retraining does."""
-    metrics, sizes = named(test), [whole(s, 'a size') for s in (sizes if isinstance(sizes, Iterable) else [sizes])]
+    metrics, sizes = named(test), wholes(sizes, 'a size')
     if isinstance(selections, Scores):
         selections.check(run)
         selections, epochs, renormalise = by_influence(selections), selections.epochs_to_retrain(epochs), selections.renormalised
