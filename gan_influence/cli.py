@@ -332,6 +332,7 @@ def execute(a: argparse.Namespace):
         run = train(gan, data.train, epochs, bs, a.seed, a.run, recipe=what)
         return print(f'{run}\ndata: {data.source}\nlosses: {run.history[-1]}')
     run, data = open_run(a.run, a.device)
+    run.store.check_writable()
     if a.verb == 'score':
         if a.epochs is None:
             a.epochs, why = recommended(run, a.renormalise, a.kinks)

@@ -158,14 +158,15 @@ def exact(device: torch.device):
 @contextmanager
 def _on_gpu():
     "What is to be set on a GPU"
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cuda.matmul.allow_tf32
+    memory, matmul = torch.utils.deterministic, torch.backends.cuda.matmul
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), memory.fill_uninitialized_memory, matmul.allow_tf32
     try:
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cuda.matmul.allow_tf32 = False
+        memory.fill_uninitialized_memory = matmul.allow_tf32 = False
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False): yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cuda.matmul.allow_tf32 = before[2]
+        memory.fill_uninitialized_memory, matmul.allow_tf32 = before[2:]
 
 # %% ../nbs/00_core.ipynb #5d72d410
 def watched() -> bool:

@@ -260,6 +260,7 @@ def influence(
     kinks: float | None = None,  # width of the bumps that give ReLU its curvature, in standard deviations of what it is given: with .01 removals are predicted better over several epochs; None: the exact derivative
 ) -> Scores:
     "Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, made exact). Raises `ValueError` for what does not fit the run, and `ArithmeticError` where the derivative grows beyond all numbers"
+    if not isinstance(run, Run): raise ValueError(f'scores are of a run, as `train` or `Run.open(path, gan, data)` returns it, not of a {type(run).__name__}.')
     metrics = named(metrics)
     first, device = run.first_epoch(epochs), run.data.device
     run.check_renormalise(renormalise)
@@ -294,6 +295,6 @@ def named(metrics: Callable | dict | Sequence) -> dict:
         pairs = [(getattr(m, 'name', getattr(m, '__name__', 'metric')), m) for m in listed]
         if len(dict(pairs)) < len(pairs): raise ValueError(f'metrics need different names, got {[n for n, _ in pairs]}: pass a dict.')
         metrics = dict(pairs)
-    wrong = [k for k, m in metrics.items() if not callable(m) or not isinstance(k, str) or k in ('instance', 'traced') or k.startswith('± ')]
-    if wrong or not metrics: raise ValueError(f'metrics must be functions metric(G, D) under names other than instance, traced and what begins with ±; got {wrong or "none"}.')
+    wrong = [k for k, m in metrics.items() if not callable(m) or not isinstance(k, str) or k in ('instance', 'traced') or k.startswith('± ') or not k.isprintable()]
+    if wrong or not metrics: raise ValueError(f'metrics must be functions metric(G, D) under names on one line, other than instance, traced and what begins with ±; got {wrong or "none"}.')
     return metrics

@@ -7,7 +7,7 @@ __all__ = ['FORMAT', 'OURS', 'SAVE_EVERY', 'save_state', 'load_state', 'record_h
            'Unfinished']
 
 # %% ../nbs/13_log.ipynb #460240b8
-import hashlib, json, re, time, warnings
+import hashlib, json, re, tempfile, time, warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -113,6 +113,11 @@ class Directory:
         kept = {self.file(int(k)) for k in record['states']}
         for file in [*self._files('states'), *self.path.glob('.run.json.*.part')]:
             if file not in kept and OURS.fullmatch(file.name): file.unlink(missing_ok=True)
+
+    def check_writable(self):
+        "Raise `RunError` unless results can be kept here: before the work, not after it"
+        try: tempfile.TemporaryFile(dir=self.path).close()
+        except OSError as e: raise RunError(f'nothing can be written into {self.path}, where results belong ({e.strerror}): make it writable, or copy it and work on the copy.') from e
 
     def _files(self, part: str) -> list[Path]:
         "What is in a folder of the run directory, if it is there"

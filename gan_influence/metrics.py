@@ -33,9 +33,10 @@ class Metric:
 
 def evaluate(
     metric: Callable,  # `metric(G, D)` → scalar
-    model: Model,  # e.g. `run.model`, or what `retrain` returns
+    model: Model,  # what `retrain` returns, or a run: its trained GAN
 ) -> float:
     "The metric's value, without gradients; raises `ValueError` for one that draws random numbers of its own"
+    model = getattr(model, 'model', model)
     with torch.no_grad(), exact(next(iter(model.state.g.values())).device): return float(repeatable(metric, getattr(metric, 'name', 'the metric'), *model.players))
 
 # %% ../nbs/20_metrics.ipynb #944dc271
@@ -70,7 +71,8 @@ class ALL:
 
 def take_reference(metric):
     "Take a metric's reference set as a tensor, and note which latents belong to it"
-    object.__setattr__(metric, 'reference', torch.as_tensor(metric.reference))
+    try: object.__setattr__(metric, 'reference', torch.as_tensor(metric.reference))
+    except (RuntimeError, TypeError, ValueError) as e: raise ValueError(f'the reference of {type(metric).__name__} must be a tensor or an array of real instances, as data.valid, not {type(metric.reference).__name__}.') from e
     object.__setattr__(metric, '_latents', own_latents(metric.reference))
 
 def own_latents(reference: torch.Tensor) -> str:

@@ -171,8 +171,8 @@ def from_torch(
     **kwargs,  # its arguments
 ):  # an optimiser of this module
     "The optimiser with the values of a `torch.optim` class; raises `ValueError` for a class or an argument that is not here"
-    ours = {c.__name__: c for c in (SGD, RMSprop, Adam, AdamW)}.get(cls.__name__)
-    if ours is None: raise ValueError(f'torch.optim.{cls.__name__} has no pure form here: choose SGD, RMSprop, Adam or AdamW.')
+    ours = {c.__name__: c for c in (SGD, RMSprop, Adam, AdamW)}.get(getattr(cls, '__name__', ''))
+    if ours is None: raise ValueError(f'{cls} has no pure form here: choose SGD, RMSprop, Adam or AdamW.')
     theirs = {k: p.default for k, p in inspect.signature(cls).parameters.items() if k != 'params'}
     how = ('foreach', 'fused', 'capturable', 'differentiable')  # of computing the same values
     unknown = [k for k, v in kwargs.items() if k not in ours.__dataclass_fields__ and (k not in theirs or k not in how and v != theirs[k])]

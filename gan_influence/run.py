@@ -302,6 +302,8 @@ def train(
     data = data.to(device or data.device)
     gan, plan, epochs = gan.to(data.device), Plan(len(data), bs, seed), whole(epochs, 'epochs')
     if epochs < 1: raise ValueError(f'epochs is {epochs}: train for at least one.')
+    if metric is not None and not callable(metric): raise ValueError(f'the metric to show is one function metric(G, D), not a {type(metric).__name__}; `influence` takes several.')
+    if log is not None and not hasattr(log, 'marks'): raise ValueError(f'log is a schedule as Every(100) or Root(), not {log!r}.')
     labels = None if labels is None else torch.as_tensor(labels).to(data.device)
     check_fit(gan, data, labels)
     check_step(gan, data, labels, plan)

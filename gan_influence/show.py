@@ -76,14 +76,16 @@ def image_grid(
     return fig
 
 def plot_samples(
-    models: dict,  # title → `Model`, e.g. before and after cleansing
+    models: dict,  # title → `Model` of images, e.g. before and after cleansing
     n: int = 30, cols: int = 10, scale: float = .45,
 ) -> Figure:
     "The images in [-1, 1] that each model makes of the same latents, side by side (Paper 1, figure 4)"
+    if not isinstance(models, dict): models = {'generated': models}
     rows = -(-n // cols)
     fig, axes = plt.subplots(1, len(models), figsize=(len(models) * cols * scale, rows * scale + .35), squeeze=False, layout='constrained')
     for ax, (title, model) in zip(axes[0], models.items()):
         x = model.sample(model.G.latents(n, 0, 'latents/picture')).cpu().float().add(1).div(2).clamp(0, 1)
+        if x.dim() != 4: raise ValueError(f'{title}: instances of shape {tuple(x.shape[1:])} are no images (C, H, W). For points there is `plot_points`.')
         tiles = torch.cat([x, x.new_ones(rows * cols - n, *x.shape[1:])]).unflatten(0, (rows, cols))
         ax.imshow(tiles.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).squeeze(-1), cmap='gray', vmin=0, vmax=1)
         ax.axis('off'); ax.set_title(title, fontsize=10)
