@@ -47,7 +47,7 @@ def measured(kind: str, act: str, seed: int) -> pd.DataFrame:
     true = {k: leave_one_out(run, metric, unseen, k)[:, 0] for k in ks}
     found = []
     for kinks in (None, .01) if act == 'relu' else (None,):
-        report = trust(run, metric, max(ks), ks=ks, probes=probes, seed=seed, kinks=kinks)
+        report = trust(run, metric, max(ks), ks=ks, probes=probes, beyond=True, seed=seed, kinks=kinks)
         print(kind, act, seed, f'kinks {kinks}', report, sep='\n', flush=True)
         taus = [agreement(influence(run, metric, k, kinks=kinks).values[unseen, 0], true[k])['tau'] for k in ks]
         found.append(report.table.reset_index().assign(data=kind, act=act, seed=seed, kinks=kinks, tau_of_others=taus, recommended=[report.epochs is not None and k <= report.epochs for k in ks]))

@@ -23,7 +23,7 @@ class Branch(Memory):
         super().__init__()
         self.other = run.store
         states = {k: v for k, v in run.store.record['states'].items() if int(k) <= epoch * run.plan.steps_per_epoch}
-        self.commit({**run.store.record, 'epochs': epoch, 'states': states, 'passing': False, 'history': run.history[:epoch], **how})
+        self.commit({**run.store.record, 'epochs': epoch, 'states': states, 'passing': False, 'history': run.history[:epoch], 'first': [], **how})
 
     def load(self, step: int, like):
         "The state before `step`"

@@ -16,7 +16,7 @@ from scipy import stats
 
 from .core import permutation, whole
 from .influence import Scores, named
-from .metrics import evaluate
+from .metrics import check_metrics, evaluate
 from .retrain import as_indices, leaving_out, retrain_many, which_draws
 from .run import Run
 
@@ -33,6 +33,7 @@ def true_changes(
 ) -> torch.Tensor:  # `(draws, M, metrics)`, float64
     "What other weights of the instances do to every metric, in every draw; raises `ValueError` and `Diverged`"
     metrics, draws = named(metrics), which_draws(draws)
+    check_metrics(metrics.values(), run.model)
     values = lambda model: [evaluate(m, model) for m in metrics.values()]
     full = lambda draw: [run.weights()] if draw else []  # what a draw is without any change; the run itself is there
     wanted = [(i, w) for i in draws for w in (*full(i), *weights)]

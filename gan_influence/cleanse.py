@@ -17,7 +17,7 @@ from .core import Progress, fingerprint, wholes
 from .gan import Model
 from .influence import Scores, gradient, named
 from .log import Unfinished
-from .metrics import evaluate
+from .metrics import check_metrics, evaluate
 from .retrain import as_indices, counterfactual_weights, retrain_many, together, which_draws
 from .run import Run, fingerprint_state
 
@@ -46,6 +46,7 @@ def cleanse(
     check_orders(run, selections, sizes)
     draws = which_draws(draws)
     model = run.model
+    check_metrics(metrics.values(), model)
     before = {k: evaluate(m, model) for k, m in metrics.items()}
     work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
     tested = {_key(0): before} | (begun[1] if (begun := work.load()) else {})  # draw, size, selection → the metrics after

@@ -70,7 +70,7 @@ def device_for(path: Path, wanted: str | None) -> torch.device:
     "Where to compute: on the device that is wanted, or where this run was trained, or on the CPU; raises `ValueError` for one that is not here"
     trained = Directory(path).record['versions'].get('device') if (path/'run.json').exists() else None
     name = wanted or trained or 'cpu'
-    try: return torch.empty(0, device=name).device
+    try: return torch.zeros(1, device=name)[0].item() or torch.device(name)  # 'meta' has no values
     except (RuntimeError, AssertionError, TypeError) as e: raise ValueError(f'there is no device {name!r} here{"" if wanted else ", where this run was trained"}: pass --device cpu, or another.') from e
 
 # %% ../nbs/31_cli.ipynb #79f83a35
@@ -177,9 +177,10 @@ class Doubt(NamedTuple):
 def load_trust(run: Run) -> Doubt | None:
     "What `trust` left about this state of the run; None if there is nothing"
     if not (run.path/'trust.csv').exists(): return None
+    now = fingerprint_state(run.state())
     try:
         table = pd.read_csv(run.path/'trust.csv', index_col='epochs')
-        if set(table.run) != {fingerprint_state(run.state())}: return None
+        if set(table.run) != {now}: return None
         kinks = None if table.kinks.isna().all() else float(table.kinks.iloc[0])
         return Doubt(table.metric.iloc[0], bool(table.renormalised.iloc[0]), kinks, Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU))
     except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{run.path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e

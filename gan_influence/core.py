@@ -8,7 +8,7 @@ __all__ = ['stream', 'normal', 'uniform', 'permutation', 'RunError', 'Diverged',
            'exact', 'watched', 'say', 'Progress']
 
 # %% ../nbs/00_core.ipynb #09285743
-import hashlib, operator, os, secrets, stat, sys, zlib
+import errno, hashlib, operator, os, secrets, stat, sys, zlib
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -126,7 +126,8 @@ def write_file(
         os.replace(part, path)
     except OSError as e:
         with suppress(OSError): part.unlink()
-        raise RunError(f'could not write {path}: {e.strerror}. Free some space or choose another folder, then run the same again: what was finished is still there.') from e
+        what = 'Another process seems to work in this folder: let it end' if e.errno == errno.ENOENT else 'Free some space or choose another folder'
+        raise RunError(f'could not write {path}: {e.strerror}. {what}, then run the same again: what was finished is still there.') from e
     return hashlib.sha256(content).hexdigest()
 
 def read_file(
@@ -152,8 +153,9 @@ os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it w
 
 @contextmanager
 def exact(device: torch.device):
-    "Deterministic kernels, full float32, and attention that can be differentiated twice within the block; the caller's settings after it"
-    with sdpa_kernel(SDPBackend.MATH), _on_gpu() if device.type == 'cuda' else nullcontext(): yield
+    "Deterministic kernels, the data's own precision, and attention that can be differentiated twice within the block; the caller's settings after it"
+    low = device.type != 'meta' and torch.is_autocast_enabled(device.type)
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast(device.type, enabled=False) if low else nullcontext(), _on_gpu() if device.type == 'cuda' else nullcontext(): yield
 
 @contextmanager
 def _on_gpu():

@@ -45,6 +45,7 @@ def as_tensor(
 ) -> torch.Tensor:  # `(n, ...)`, floating point
     "All instances of `source` in one tensor; raises `ValueError` where a value is not finite"
     if isinstance(source, (str, Path)): source = _read_npy(Path(source))
+    if hasattr(source, 'to_numpy'): source = source.to_numpy()  # a data frame
     if isinstance(source, np.ma.MaskedArray): raise ValueError('this array is masked: leave out or fill in what is masked, and pass a plain array.')
     if isinstance(source, np.ndarray):
         try: source = torch.from_numpy(np.ascontiguousarray(source))
@@ -52,7 +53,7 @@ def as_tensor(
     if not torch.is_tensor(source): source = _stack(source)
     if source.is_complex(): raise ValueError('these data are complex: pass real and imaginary parts as channels.')
     if not source.numel() or not source.dim(): raise ValueError(f'there are no instances in data of shape {tuple(source.shape)}.')
-    if not source.is_floating_point(): source = source.to(torch.get_default_dtype())
+    if not source.is_floating_point() or source.dtype.itemsize < 4: source = source.to(torch.get_default_dtype())  # half precision holds no derivative
     check_finite(source)
     return source
 
@@ -86,9 +87,10 @@ def split(
     "Deal the instances of `source` into train, valid and test, in an order fixed by `seed`"
     x = as_tensor(source)
     if labels is not None and len(labels) != len(x): raise ValueError(f'{len(labels)} labels do not fit {len(x)} instances.')
-    counts = [int(s * len(x) + 1e-6) if isinstance(s, float) else s for s in sizes]
-    if min(counts) < 1 or sum(counts) > len(x):
-        raise ValueError(f'sizes {tuple(sizes)} do not fit {len(x)} instances: they must be positive and add up to no more.')
+    counts = [int(s * len(x) + 1e-6) if isinstance(s, (float, np.floating)) else s for s in sizes]
+    left = len(x) - sum(counts)
+    if len(counts) not in (2, 3) or min(counts) < 1 or left < 3 - len(counts):
+        raise ValueError(f'sizes {tuple(sizes)} do not fit {len(x)} instances: train, valid and test each need some, and together there are no more.')
     parts = dict(zip(SPLITS, permutation(len(x), seed, 'split').split(counts + [len(x) - sum(counts)])))
     labels = {} if labels is None else {k: torch.as_tensor(labels)[i] for k, i in parts.items()}
     return Data(**{k: x[i] for k, i in parts.items()}, source=name, labels=labels, recipe=recipe or {})

@@ -133,7 +133,7 @@ class GAN:
         if not 0 <= self.ema < 1: raise ValueError(f'ema is {self.ema}: a decay is from 0 (no average) to below 1.')
         if self.penalty and batch_norms(self.D): raise ValueError("a penalty is of every instance's own gradient, which the discriminator's batch norms mix with the others': use LayerNorm or InstanceNorm in it, or no penalty.")
         for who, net, opt in (('generator', self.G, self.opt_g), ('discriminator', self.D, self.opt_d)): check_player(who, net, opt)
-        if {id(p) for p in self.G.parameters()} & {id(p) for p in self.D.parameters()}: raise ValueError('the two players share parameters: give each its own.')
+        if {id(p) for p in self.G.parameters() if p.requires_grad} & {id(p) for p in self.D.parameters()}: raise ValueError('the two players share trainable parameters: give each its own.')
 
 # %% ../nbs/12_gan.ipynb #e5d0b3f1
 @patch

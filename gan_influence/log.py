@@ -48,6 +48,8 @@ def check_record(record):
     need(all(isinstance(record.get(k), dict) for k in ('settings', 'recipe', 'versions', 'states')), 'a part is missing')
     settings, states, epochs = record['settings'], record['states'], record.get('epochs')
     need(all(count(settings.get(k)) for k in ('n', 'bs', 'seed')) and 1 <= settings['bs'] <= settings['n'], 'its plan')
+    first = record.get('first', [])
+    need(isinstance(first, list) and all(isinstance(v, float) for v in first), 'its first step')
     need(isinstance(record.get('start'), str) and count(epochs) and isinstance(record.get('passing'), bool), 'its epochs')
     need(all(k.isascii() and k.isdigit() and str(int(k)) == k and isinstance(v, str) for k, v in states.items()), 'its states')
     last = epochs * (settings['n'] // settings['bs'])
@@ -83,7 +85,7 @@ OURS = re.compile(r'step-\d{8,}\.safetensors|[a-z-]+-[0-9a-f]{32}|\..+\.[0-9a-f]
 class Directory:
     "Keeps a run in a directory: every finished epoch is safe, whatever happens next"
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         for part in ('states', 'unfinished'):
             if (self.path/part).is_symlink(): raise RunError(f'{self.path/part} is a link, which could lead out of the run directory: put the folder itself there.')
         self.record = self._read_record() if (self.path/'run.json').exists() else None

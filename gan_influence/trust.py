@@ -18,8 +18,8 @@ from scipy import stats
 
 from .branch import redrawn
 from .check import agreement, bootstrapped
-from .core import fingerprint, in_float64, map_tensors, permutation, whole
-from .flow import Flow, flow, parts
+from .core import fingerprint, in_float64, map_tensors, permutation, say, whole
+from .flow import flow, parts
 from .gan import Model, State
 from .influence import WHOLE, Scores, gradients, influence, named
 from .log import Unfinished
@@ -105,24 +105,33 @@ def trust(
     probes: int = 40,  # instances to remove for real, of those of the last epoch
     variants: int = 8,  # other draws of the metric's latents and reference set to compare with
     target: float = TARGET_TAU,  # Kendall's τ at which scores are believed
+    beyond: bool = False,  # go on after a number of epochs at which scores fail, though no longer one can be recommended then
     seed: int = 0,  # of probes and variants
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
     renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
 ) -> Trust:
-    "Measure how far back the scores of a run can be believed; raises `ValueError` for what cannot be measured"
+    "Measure how far back the scores of a run can be believed; raises `ValueError` for what cannot be measured. Looking back over k epochs trains k again 2 · `probes` times, less what comes before a probe's first batch"
     ks, seen = looks(run, epochs, ks), torch.cat([b.idx for b in run.epoch(run.epochs - 1)])
     if len(named(metric)) > 1: raise ValueError('a report is of one metric: ask for each by itself.')
     if whole(probes, 'probes') < 10: raise ValueError(f'{probes} probes rank too little: choose 10 or more.')
     chosen = seen[permutation(len(seen), seed, 'probes').to(seen.device)[:probes]]
     [(name, metric)] = named(metric).items()
     others = {f'{name}, variant {i}': m for i, m in enumerate(metric_variants(metric, whole(variants, 'variants'), seed))}
-    traced, double = flow(run, {name: metric, **others}, ks[-1], open_loop=False, renormalise=renormalise, kinks=kinks), _double(run, metric, ks[-1], renormalise, kinks)
-    tested = _tested(run, metric, traced, chosen, seen.cpu(), ks, seed, chunk, renormalise, kinks)
-    table = pd.DataFrame([{
-        'epochs': k, **tested[k],
-        **_against_others(traced.last(k)[seen.cpu()], None if double is None else double[-k:].sum(0)[seen.cpu()]),
-        'growth': traced.growth[-1 - k, 0].item()} for k in ks]).set_index('epochs')
+    rows, works = {}, []
+    for k in ks:
+        if not rows or not beyond:
+            span = ks[-1] if beyond else k
+            traced = flow(run, {name: metric, **others}, span, open_loop=False, renormalise=renormalise, kinks=kinks)
+            double = _double(run, metric, span, renormalise, kinks)
+        say(f'trust, {k} epochs back: {len(chosen)} instances are left out of {k * run.plan.steps_per_epoch:,} steps, by half and wholly')
+        scores = traced.last(k)[seen.cpu()]
+        works.append(Unfinished(run.path, 'trust', run.key, k, fingerprint(scores), fingerprint(chosen), seed, renormalise, kinks))
+        tested = _tested(run, metric, traced.last(k)[:, 0], chosen, seen.cpu(), k, seed, chunk, renormalise, kinks, works[-1])
+        rows[k] = {**tested, **_against_others(scores, None if double is None else double[-k:].sum(0)[seen.cpu()]), 'growth': traced.growth[-1 - k, 0].item()}
+        if rows[k]['tau'] < target - 1e-9 and not beyond: break
+    for work in works: work.done()
+    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('epochs')
     best, reason = recommend(table, target)
     if best is None: return Trust(table, best, reason, None, None, target)
     believed, scores = traced.last(best), traced.scores
@@ -136,18 +145,14 @@ def looks(run: Run, epochs: int | None, ks: list[int] | None) -> list[int]:
     if not 1 <= ks[0] <= ks[-1] <= last: raise ValueError(f'ks are {ks}: look back over 1 to {last} epochs.')
     return ks
 
-def _tested(run: Run, metric: Callable, traced: Flow, probes: torch.Tensor, seen: torch.Tensor, ks: list[int], seed: int, chunk: int | None, renormalise: bool, kinks: float | None) -> dict[int, dict]:
-    "What other trainings say of every number of epochs; what is found is kept in the run directory until all is"
-    work = Unfinished(run.path, 'trust', run.key, fingerprint(traced.by_epoch), fingerprint(probes), seed, renormalise, kinks)
-    found = begun[1] if (begun := work.load()) else {}  # JSON: its keys are words
-    for k in ks:
-        scores = traced.last(k)[:, 0]
-        if str(k) not in found: found[str(k)] = _against_removals(run, metric, scores, probes, k, seed, chunk, renormalise)
+def _tested(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, seen: torch.Tensor, epochs: int, seed: int, chunk: int | None, renormalise: bool, kinks: float | None, work: Unfinished) -> dict:
+    "The columns that other trainings decide; what is found is kept in the run directory"
+    found = begun[1] if (begun := work.load()) else {}
+    for new, look in (('tau', lambda: _against_removals(run, metric, scores, probes, epochs, seed, chunk, renormalise)), ('redrawn', lambda: dict(redrawn=_against_redrawn(run, metric, scores, seen, epochs, renormalise, kinks)))):
+        if new in found: continue
+        found |= look()
         work.save(lambda: ({}, found), now=True)
-        if 'redrawn' not in found[str(k)]: found[str(k)]['redrawn'] = _against_redrawn(run, metric, scores, seen, k, renormalise, kinks)
-        work.save(lambda: ({}, found), now=True)
-    work.done()
-    return {k: found[str(k)] for k in ks}
+    return found
 
 def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, epochs: int, seed: int, chunk: int | None, renormalise: bool) -> dict:
     "The columns that true removals decide"
@@ -190,7 +195,7 @@ def recommend(table: pd.DataFrame, target: float) -> tuple[int | None, str]:
     if n == len(ks): return ks[-1], f'Trace up to {back(ks[-1])}: τ is {tau(-1)} there, as far back as was looked.' + _elsewhere(table, target, ks[-1])
     unsure, why = table.tau.iloc[n] > target - 1e-9, f'at {back(ks[n])} τ is {tau(n)}; {_cause(table.iloc[n])}.'
     if unsure: why = f'at {back(ks[n])} τ is {tau(n)}, which may be enough, and more probes would tell.'
-    if n == 0: return None, f'{"It is not sure that single scores can be believed" if unsure else "Do not act on single scores"}, not even of {back(ks[0])}: {why}'
+    if n == 0: return None, f'{"It is not sure that single scores can be believed" if unsure else "Do not act on single scores"}, not even of {back(ks[0])}: {why} What removing many together does is another question: `cleanse` tests it, beside chance.'
     return ks[n - 1], f'Trace up to {back(ks[n - 1])} (τ {tau(n - 1)}), not more: {why}' + _elsewhere(table, target, ks[n - 1])
 
 def _cause(bad: pd.Series) -> str:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['X', 'W', 'Y', 'NHWC', 'BLOCK', 'nothing', 'keep_memory', 'Geometry', 'last', 'first', 'nhwc', 'product', 'Product',
-           'partners', 'Pull', 'conv2d', 'conv_transpose2d', 'Norm', 'NormGrad', 'layout', 'pull_norm', 'norms_by',
-           'pull_norm_differentiably', 'group_norm', 'Sigmoid', 'SigmoidGrad', 'sigmoid', 'twice', 'convolves',
-           'weight_norm', 'layer_norm', 'instance_norm', 'call']
+           'partners', 'Pull', 'conv2d', 'conv_transpose2d', 'packed', 'in_order_of', 'Norm', 'NormGrad', 'layout',
+           'pull_norm', 'norms_by', 'pull_norm_differentiably', 'group_norm', 'Sigmoid', 'SigmoidGrad', 'sigmoid',
+           'twice', 'convolves', 'weight_norm', 'layer_norm', 'instance_norm', 'call']
 
 # %% ../nbs/06_twice.ipynb #fb9bc5f7
 import ctypes, os
@@ -219,11 +219,20 @@ def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_paddi
 # %% ../nbs/06_twice.ipynb #acfe2322
 BLOCK = 2**18  # elements worked on at a time
 
+def packed(x: torch.Tensor) -> torch.Tensor:
+    "`x` in one of the two orders in memory that the kernels of group norm take, which do not look themselves"
+    return x if x.dim() == 4 and x.is_contiguous(memory_format=NHWC) else x.contiguous()
+
+def in_order_of(x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    "`dy` in the order of `x`"
+    return dy if dy.stride() == x.stride() else torch.empty_like(x).copy_(dy)
+
 class Norm(Function):
     "Group norm"
     @staticmethod
     def forward(ctx, x, weight, bias, groups, eps):
         "PyTorch's own kernel"
+        x = packed(x)
         y, mean, r = torch.native_group_norm(x, weight, bias, *x.shape[:2], x.shape[2:].numel(), groups, eps)
         ctx.groups, ctx.eps = groups, eps
         ctx.save_for_backward(x, weight, mean, r)
@@ -240,6 +249,7 @@ class NormGrad(Function):
     def forward(ctx, dy, x, weight, mean, r, groups, eps):
         "The gradients of the norm in its input, scale and bias"
         ctx.groups, ctx.eps = groups, eps
+        dy = in_order_of(x, dy)
         ctx.save_for_backward(dy, x, weight, mean, r)
         dx, *rest = torch.ops.aten.native_group_norm_backward(dy, x, mean, r, weight, *x.shape[:2], x.shape[2:].numel(), groups, [True, _values.get(), _values.get()])
         return dx, *(t if _values.get() else nothing(weight, weight.shape) for t in rest)

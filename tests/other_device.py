@@ -82,7 +82,7 @@ def everything(device):
     plot_points(scores, 'ALL', run.model, retrain(run, without=[0], epochs=1), n=50); plot_samples({'now': images(device, DCGAN(width=4)).model}, n=4)
     return [scores.values, influence(run, METRICS, 2, kinks=.01, renormalise=True).values, influence(run, DiscriminatorLoss(run.gan, POINTS.valid), 1).values, found.scores.values, found.growth,
             finite_differences(run, METRICS, range(3), 1), influence_implicit(run.model, run.data, METRICS['a'], damping=1.).values, expected_influence(run, METRICS, 1, draws=2).values,
-            adaptive_greedy(run, metric, [5, 10], 1), influence(reweighted(run, without=[0, 1], epochs=2), METRICS, 1).values, torch.tensor(table.after), torch.tensor(trust(run, metric, 2, probes=10).table.tau.to_numpy())]
+            adaptive_greedy(run, metric, [5, 10], 1), influence(reweighted(run, without=[0, 1], epochs=2), METRICS, 1).values, torch.tensor(table.after), torch.tensor(trust(run, metric, 2, probes=10, beyond=True).table.tau.to_numpy())]
 
 
 def shell(device):

@@ -180,7 +180,7 @@ def test_a_stopped_walk_goes_on_where_it_stopped(tmp_path, monkeypatch):
 def test_a_stopped_report_keeps_what_removals_said(tmp_path, monkeypatch):
     gan, data = setup()
     run, asked = train(gan, data.train, 3, 20, path=tmp_path/'run'), []
-    report = lambda: trust(run, ALL(data.valid), 3, ks=[1, 2, 3], probes=10, variants=2).table
+    report = lambda: trust(run, ALL(data.valid), 3, ks=[1, 2, 3], probes=10, variants=2, beyond=True).table
     expected, whole = report(), trusting._against_removals
     def counted(run, metric, scores, probes, epochs, *rest):
         if stop == epochs: raise KeyboardInterrupt
