@@ -232,7 +232,6 @@ class Norm(Function):
     @staticmethod
     def forward(ctx, x, weight, bias, groups, eps):
         "PyTorch's own kernel"
-        x = packed(x)
         y, mean, r = torch.native_group_norm(x, weight, bias, *x.shape[:2], x.shape[2:].numel(), groups, eps)
         ctx.groups, ctx.eps = groups, eps
         ctx.save_for_backward(x, weight, mean, r)
@@ -241,7 +240,8 @@ class Norm(Function):
     @staticmethod
     def backward(ctx, dy):
         "PyTorch's own kernel, which can be differentiated again here"
-        return *NormGrad.apply(dy, *ctx.saved_tensors, ctx.groups, ctx.eps), None, None
+        x, *rest = ctx.saved_tensors
+        return *NormGrad.apply(in_order_of(x, dy), x, *rest, ctx.groups, ctx.eps), None, None
 
 class NormGrad(Function):
     "Its gradient"
@@ -249,7 +249,6 @@ class NormGrad(Function):
     def forward(ctx, dy, x, weight, mean, r, groups, eps):
         "The gradients of the norm in its input, scale and bias"
         ctx.groups, ctx.eps = groups, eps
-        dy = in_order_of(x, dy)
         ctx.save_for_backward(dy, x, weight, mean, r)
         dx, *rest = torch.ops.aten.native_group_norm_backward(dy, x, mean, r, weight, *x.shape[:2], x.shape[2:].numel(), groups, [True, _values.get(), _values.get()])
         return dx, *(t if _values.get() else nothing(weight, weight.shape) for t in rest)
@@ -319,7 +318,7 @@ def pull_norm_differentiably(dy, x, weight, v, v_weight, v_bias, groups: int, ep
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5) -> torch.Tensor:
     "`torch.nn.functional.group_norm`"
     if weight is None or bias is None: return F.group_norm(input, num_groups, weight, bias, eps)
-    return Norm.apply(input, weight, bias, num_groups, eps)
+    return Norm.apply(packed(input), weight, bias, num_groups, eps)
 
 # %% ../nbs/06_twice.ipynb #7b62fb81
 class Sigmoid(Function):
