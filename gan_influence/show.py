@@ -51,12 +51,12 @@ def plot_points(
     shown = torch.arange(len(x))[scores.traced][:n]
     extent = [(x[:, i].min().item() - .5, x[:, i].max().item() + .5) for i in (0, 1)]
     fig, ax = plt.subplots(figsize=(5, 4), layout='constrained')
-    dots = ax.scatter(*x[shown].T, c=rank[shown], vmin=0, vmax=len(x) - 1, s=5, cmap='RdYlBu', alpha=.8, linewidths=0)
+    dots = ax.scatter(*x[shown].T, c=rank[shown], vmin=0, vmax=len(x) - 1, s=5, cmap='coolwarm_r', alpha=.8, linewidths=0)
     bar = fig.colorbar(dots, ax=ax, ticks=[0, len(x) - 1])
     bar.ax.set_yticklabels(['most\nharmful', 'most\nhelpful'], fontsize=8)
     for model, color, label, style in ((before, 'black', 'generated, before', '-'), (after, 'tab:green', 'generated, after cleansing', '--')):
         if model is not None: contours(ax, model.sample(model.G.latents(n, 0, 'latents/picture')), color, label, extent, style)
-    ax.legend(fontsize=8, loc='upper left'); ax.set_title(f'Instances by harm to {name}')
+    ax.legend(fontsize=8, loc='upper left'); ax.set(title=f'Instances by harm to {name}', xlabel='$x_1$', ylabel='$x_2$')
     return fig
 
 # %% ../nbs/30_show.ipynb #f90fd6c6
@@ -180,20 +180,23 @@ def plot_flow(
     name: str | None = None,  # of a metric; default: the first
     bins: int = 60,  # groups of instances
 ) -> Figure:
-    "Influence by epoch, and its open loop against the whole; raises `ValueError` for a flow without it"
+    "Influence by epoch, red where an instance harmed, and its open loop against the whole; raises `ValueError` for a flow without it"
     if seen.open_loop is None: raise ValueError('this flow was traced as a whole: ask for flow(…, open_loop=True).')
     name = name or seen.scores.names[0]
-    column, score = seen.scores.names.index(name), seen.scores[name]
-    order = score.argsort()
-    rows = torch.stack([part.mean(1) for part in seen.by_epoch[:, order, column].tensor_split(min(bins, len(order)), 1)], 1)
+    better = seen.scores.metrics[name]['higher_is_better']
+    what, sign = 'score' if better is None else 'harm', -1 if better is False else 1
+    by_epoch, open_loop = (sign * part[..., seen.scores.names.index(name)] for part in (seen.by_epoch, seen.open_loop))
+    whole = by_epoch.sum(0)
+    order = whole.argsort()
+    rows = torch.stack([part.mean(1) for part in by_epoch[:, order].tensor_split(min(bins, len(order)), 1)], 1)
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout='constrained', width_ratios=(1.6, 1))
     limit = rows.abs().max().item()
     image = left.imshow(rows, aspect='auto', cmap='RdBu_r', vmin=-limit, vmax=limit, extent=(0, len(order), .5, len(rows) + .5), interpolation='nearest', origin='lower')
-    left.set_yticks(range(1, len(rows) + 1)); left.set_xlabel('instances, in the order of their scores'); left.set_ylabel('traced epoch'); left.set_title(f'score on {name}, by epoch', fontsize=10)
-    fig.colorbar(image, ax=left, label='mean score')
+    left.set_yticks(range(1, len(rows) + 1)); left.set_xlabel(f'instances, in the order of their {what}'); left.set_ylabel('traced epoch'); left.set_title(f'{what} on {name}, by epoch' if better is None else f'harm to {name}, by epoch', fontsize=10)
+    fig.colorbar(image, ax=left, label=f'mean {what}')
     right.axline((0, 0), slope=1, color='grey', lw=.8)
-    right.scatter(score, seen.open_loop[:, :, column].sum(0), s=5, alpha=.5, linewidths=0)
-    right.locator_params(nbins=4); right.ticklabel_format(scilimits=(-2, 3)); right.set_xlabel('whole score'); right.set_ylabel('its open loop'); right.set_title(f'open loop {seen.shares()["open loop"][name]:.2f}, feedback {seen.shares().feedback[name]:.2f} of the whole', fontsize=9, pad=14)
+    right.scatter(whole, open_loop.sum(0), s=5, alpha=.5, linewidths=0)
+    right.locator_params(nbins=4); right.ticklabel_format(scilimits=(-2, 3)); right.set_xlabel(f'whole {what}'); right.set_ylabel('its open loop'); right.set_title(f'open loop {seen.shares()["open loop"][name]:.2f}, feedback {seen.shares().feedback[name]:.2f} of the whole', fontsize=9, pad=14)
     return fig
 
 # %% ../nbs/30_show.ipynb #060fa89e
