@@ -19,7 +19,7 @@ from scipy import stats
 from .branch import redrawn
 from .check import agreement, bootstrapped
 from .core import fingerprint, in_float64, map_tensors, permutation, say, whole
-from .flow import flow, parts
+from .flow import Flow, flow, parts
 from .gan import Model, State
 from .influence import WHOLE, Scores, gradients, influence, named
 from .log import Unfinished
@@ -118,25 +118,28 @@ def trust(
     chosen = seen[permutation(len(seen), seed, 'probes').to(seen.device)[:probes]]
     [(name, metric)] = named(metric).items()
     others = {f'{name}, variant {i}': m for i, m in enumerate(metric_variants(metric, whole(variants, 'variants'), seed))}
-    rows, works = {}, []
-    for k in ks:
-        if not rows or not beyond:
-            span = ks[-1] if beyond else k
-            traced = flow(run, {name: metric, **others}, span, open_loop=False, renormalise=renormalise, kinks=kinks)
-            double = _double(run, metric, span, renormalise, kinks)
-        say(f'trust, {k} epochs back: {len(chosen)} instances are left out of {k * run.plan.steps_per_epoch:,} steps, by half and wholly')
-        scores = traced.last(k)[seen.cpu()]
-        works.append(Unfinished(run.path, 'trust', run.key, k, fingerprint(scores), fingerprint(chosen), seed, renormalise, kinks))
-        tested = _tested(run, metric, traced.last(k)[:, 0], chosen, seen.cpu(), k, seed, chunk, renormalise, kinks, works[-1])
-        rows[k] = {**tested, **_against_others(scores, None if double is None else double[-k:].sum(0)[seen.cpu()]), 'growth': traced.growth[-1 - k, 0].item()}
-        if rows[k]['tau'] < target - 1e-9 and not beyond: break
-    for work in works: work.done()
-    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('epochs')
+    table, traced = _looked(run, {name: metric, **others}, ks, None if beyond else target, chosen, seen.cpu(), seed, chunk, renormalise, kinks)
     best, reason = recommend(table, target)
     if best is None: return Trust(table, best, reason, None, None, target)
     believed, scores = traced.last(best), traced.scores
     scores = replace(scores, values=believed[:, :1], metrics={name: scores.metrics[name]}, traced=_traced(run, best), epochs=best)
     return Trust(table, best, reason, scores, believed[:, 1:].std(1) if len(others) > 1 else None, target)
+
+def _looked(run: Run, metrics: dict, ks: list[int], target: float | None, probes: torch.Tensor, seen: torch.Tensor, seed: int, chunk: int | None, renormalise: bool, kinks: float | None) -> tuple[pd.DataFrame, Flow]:
+    "A row per number of epochs, until τ misses a target, if there is one; and the last trace"
+    metric, rows, works = next(iter(metrics.values())), {}, []
+    for k in ks:
+        if not rows or target is not None:  # without a target, one trace serves all
+            span = ks[-1] if target is None else k
+            traced, double = flow(run, metrics, span, open_loop=False, renormalise=renormalise, kinks=kinks), _double(run, metric, span, renormalise, kinks)
+        say(f'trust, {k} epochs back: {len(probes)} instances are left out of {k * run.plan.steps_per_epoch:,} steps, by half and wholly')
+        scores = traced.last(k)
+        works.append(Unfinished(run.path, 'trust', run.key, k, fingerprint(scores[seen]), fingerprint(probes), seed, renormalise, kinks))
+        tested = _tested(run, metric, scores[:, 0], probes, seen, k, seed, chunk, renormalise, kinks, works[-1])
+        rows[k] = {**tested, **_against_others(scores[seen], None if double is None else double[-k:].sum(0)[seen]), 'growth': traced.growth[-1 - k, 0].item()}
+        if target is not None and tested['tau'] < target - 1e-9: break
+    for work in works: work.done()
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis('epochs'), traced
 
 def looks(run: Run, epochs: int | None, ks: list[int] | None) -> list[int]:
     "Numbers of epochs to look back over, ascending; raises `ValueError` for those that the run has not"
