@@ -11,6 +11,7 @@ from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
+import torch
 
 from .baselines import selections as by_influence
 from .core import Progress, fingerprint, wholes
@@ -27,20 +28,23 @@ def cleanse(
     selections: dict | Scores,  # name → order of removal `(n,)`, first to go first; see `selections`. Scores: influence on each of their metrics
     sizes: int | Iterable[int],  # how many instances to remove
     test: Callable | dict | list,  # metrics on the test split
-    epochs: int | None = None,  # how many of the last epochs to retrain: as many as the scores traced, which is the default for `Scores`
+    epochs: int | None = None,  # how many of the last epochs to retrain: as many as the scores traced, which is the default with scores
     *,
-    renormalise: bool = False,  # as in `retrain`; with `Scores`, as they were made
+    scores: Scores | None = None,  # what the gains were predicted by, if `selections` are orders
+    renormalise: bool = False,  # as in `retrain`; with scores, as they were made
     done: Callable = lambda table: None,  # called with the table after every retraining, e.g. to save it
     draws: int | Iterable[int] = 1,  # trainings to average over, how many or which: 0 is the run itself, others have other batches and latents in these epochs
-) -> pd.DataFrame:  # a row per selection, size and metric: selection, removed, epochs, metric, before, after, change, gain; with several draws, draws and error
+) -> pd.DataFrame:  # a row per selection, size and metric: selection, removed, epochs, metric, before, after, change, gain; with scores, predicted; with several draws, draws and error
     """Retrain without the first `size` instances of every selection and test the result.
 
     In the metric's unit, `change` is `after` − `before` and `gain` the change for the better; over several draws all are means, with the standard `error` of the gain.
+    `predicted` is the gain that scores of a metric of that name promise, on the data that it was scored with; NaN where there are none, or none of so many epochs.
     Raises `ValueError` for what does not fit the run, `RunError` for scores of another one, and `Diverged` where a retraining does."""
     metrics, sizes = named(test), wholes(sizes, 'a size')
-    if isinstance(selections, Scores):
-        selections.check(run)
-        selections, epochs, renormalise = by_influence(selections), selections.epochs_to_retrain(epochs), selections.renormalised
+    if isinstance(selections, Scores): scores, selections = selections, by_influence(selections)
+    if scores is not None:
+        scores.check(run)
+        epochs, renormalise = scores.epochs_to_retrain(epochs), scores.renormalised
     if epochs is None: raise ValueError('say how many of the last epochs to retrain: as many as the scores traced, so that what was predicted is what is tested.')
     run.first_epoch(epochs)
     check_orders(run, selections, sizes)
@@ -53,15 +57,17 @@ def cleanse(
     cells = [(size, name) for size in sizes for name in selections]
     full = lambda draw: [(0, '')] if draw else []  # what a draw is with all instances; the run itself is there
     wanted = [(i, *cell) for i in draws for cell in (*full(i), *cells)]
+    promised = None if scores is None else {(size, name, k): _predicted(scores, k, as_indices(run, selections[name])[:size], epochs) for size, name in cells for k in metrics}
+    table = lambda: _table(tested, cells, draws, metrics, epochs, promised)
     with Progress(len(wanted), 'cleanse') as bar:
         for (draw, size, name), model in _retrained(run, selections, wanted, tested, epochs, renormalise):
             if (key := _key(draw, size, name)) not in tested:
                 tested[key] = {k: evaluate(m, model) for k, m in metrics.items()}
                 work.save(lambda: ({}, tested))
-            if size: done(_table(tested, cells, draws, metrics, epochs))
+            if size: done(table())
             bar.tick(selection=name, removed=size)
     work.done()
-    return _table(tested, cells, draws, metrics, epochs)
+    return table()
 
 def _key(draw: int, size: int = 0, name: str = '') -> str:
     "What a retraining is kept by"
@@ -89,18 +95,24 @@ def check_orders(run: Run, selections: dict, sizes: list[int]):
         first = as_indices(run, order)[:max(sizes)]
         if len(first.unique()) < max(sizes): raise ValueError(f'selection {name!r} names {len(first.unique())} instances, fewer than the {max(sizes)} to remove.')
 
-def _table(tested: dict, cells: list[tuple[int, str]], draws: list[int], metrics: dict, epochs: int) -> pd.DataFrame:
+def _predicted(scores: Scores, metric: str, removed: torch.Tensor, epochs: int) -> float:
+    "The gain on a metric that scores promise when some instances are removed; NaN where they promise nothing"
+    if metric not in scores.directed or scores.epochs not in (epochs, None): return np.nan
+    return scores.harm(metric)[removed.cpu()].sum().item()
+
+def _table(tested: dict, cells: list[tuple[int, str]], draws: list[int], metrics: dict, epochs: int, promised: dict | None) -> pd.DataFrame:
     "What was tested so far, averaged over the draws in which it was"
     found = {(size, name): seen for size, name in cells if (seen := [i for i in draws if _key(i, size, name) in tested])}
-    rows = [dict(selection=name, removed=size, epochs=epochs, metric=k) | _change(m, *([tested[_key(i, *cell)][k] for i in seen] for cell in ((), (size, name))), len(draws))
+    predicted = lambda *cell: {} if promised is None else dict(predicted=promised[cell])
+    rows = [dict(selection=name, removed=size, epochs=epochs, metric=k) | _change(m, *([tested[_key(i, *cell)][k] for i in seen] for cell in ((), (size, name))), predicted(size, name, k), len(draws))
             for (size, name), seen in found.items() for k, m in metrics.items()]
     return pd.DataFrame(rows)
 
-def _change(metric: Callable, before: list[float], after: list[float], draws: int) -> dict:
-    "A metric before and after, in each of some draws, and its mean change and gain; with several draws, how many there are so far, and the error"
+def _change(metric: Callable, before: list[float], after: list[float], predicted: dict, draws: int) -> dict:
+    "A metric before and after, in each of some draws, its mean change and gain, and what was predicted; with several draws, how many there are so far, and the error"
     change, better = np.subtract(after, before), getattr(metric, 'higher_is_better', None)
     error = dict(draws=len(change), error=change.std(ddof=1) / len(change)**.5 if len(change) > 1 else np.nan) if draws > 1 else {}
-    return dict(before=np.mean(before), after=np.mean(after), change=change.mean(), gain=np.nan if better is None else change.mean() if better else -change.mean(), **error)
+    return dict(before=np.mean(before), after=np.mean(after), change=change.mean(), gain=np.nan if better is None else change.mean() if better else -change.mean(), **predicted, **error)
 
 # %% ../nbs/24_cleanse.ipynb #2050302a
 def best(

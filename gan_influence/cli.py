@@ -60,10 +60,13 @@ def _data(where: dict) -> Data:
     "A data set that the library loads, or the instances of a file"
     return split(where['file'], seed=where['seed'], name=where['file']) if 'file' in where else load(where)
 
-def open_run(path: str | Path, device: str | None = None) -> tuple[Run, Data]:
-    "A run directory that the command line trained, with all three splits of its data, on a device as in `device_for`"
+def open_run(path: str | Path, device: str | None = None, file: str | None = None) -> tuple[Run, Data]:
+    "A run directory that the command line trained, with all three splits of its data, read from another `file` where they were moved, on a device as in `device_for`"
     if not (Path(path)/'run.json').exists(): raise RunError(f'{path} is no run directory (it has no run.json): train one with `gan_influence train {path}`.')
-    gan, data = build(Directory(path).record.get('recipe') or {}, device_for(Path(path), device))
+    recipe = Directory(path).record.get('recipe') or {}
+    if file: recipe |= dict(data=recipe.get('data', {}) | dict(file=file))
+    elif (there := recipe.get('data', {}).get('file')) and not Path(there).exists(): raise RunError(f'{there}, which this run was trained on, is gone: put it back, or say by --data where it is.')
+    gan, data = build(recipe, device_for(Path(path), device))
     return Run.open(path, gan, data.train), data
 
 def device_for(path: Path, wanted: str | None) -> torch.device:
@@ -154,7 +157,7 @@ def cleanse_run(run: Run, data: Data, scores: Scores, sizes: list, draws: int = 
     chosen = orders(run, data, scores)
     if adaptive and scores.renormalised: raise ValueError('adaptive greedy looks at trainings whose weights are not renormalised: score without --renormalise.')
     if adaptive: chosen |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, kinks=scores.kinks) for k, m in metrics_for(run, data, 'valid', list(tested)).items()}
-    return cleanse(run, chosen, sizes, tested, scores.epochs, renormalise=scores.renormalised, done=lambda t: write_file(run.path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
+    return cleanse(run, chosen, sizes, tested, scores=scores, done=lambda t: write_file(run.path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
 
 def check_run(run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
     "Leave instances out one at a time, in every draw that was scored, and compare with their scores"
@@ -265,6 +268,7 @@ def parser() -> argparse.ArgumentParser:
     def verb(name, help, run_directory=True):
         p = verbs.add_parser(name, help=help, description=help, formatter_class=_Help)
         if run_directory: p.add_argument('run', type=Path, help='run directory')
+        if run_directory and name != 'train': p.add_argument('--data', help='where its .npy file is now, if that was moved (default: where it was trained from)')
         p.add_argument('--device', help='where to compute, such as cuda (default: where the run was trained; a new one, on the CPU)')
         return p
     p = verb('demo', 'the whole method on points in the plane and on real handwritten digits, a few minutes on a CPU', run_directory=False)
@@ -332,7 +336,7 @@ def execute(a: argparse.Namespace):
         gan, data = build(what, device_for(a.run, a.device))
         run = train(gan, data.train, epochs, bs, a.seed, a.run, recipe=what)
         return print(f'{run}\ndata: {data.source}\nlosses: {run.history[-1]}')
-    run, data = open_run(a.run, a.device)
+    run, data = open_run(a.run, a.device, a.data)
     run.store.check_writable()
     if a.verb == 'score':
         if a.epochs is None:

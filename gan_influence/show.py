@@ -67,8 +67,8 @@ def image_grid(
     scale: float = .55,  # inches per image
 ) -> Figure:
     "Images side by side, light ink on dark for grey ones"
-    rows = max(1, -(-len(images) // cols))
-    fig, axes = plt.subplots(rows, cols, figsize=(cols * scale, rows * scale * (1.3 if captions else 1) + .3), squeeze=False, layout='constrained')
+    rows, above = max(1, -(-len(images) // cols)), .3 * max((c.count('\n') + 1 for c in captions), default=0)
+    fig, axes = plt.subplots(rows, cols, figsize=(cols * scale, rows * scale * (1 + above) + .3), squeeze=False, layout='constrained')
     for ax in axes.flat: ax.axis('off')
     for ax, im in zip(axes.flat, images.detach().cpu().float().add(1).div(2).clamp(0, 1)): ax.imshow(im.permute(1, 2, 0).squeeze(-1), cmap='gray', vmin=0, vmax=1)
     for ax, c in zip(axes.flat, captions): ax.set_title(c, fontsize=6)
@@ -98,7 +98,7 @@ def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     name, n = name or self.names[0], min(n, len(self.values))
     harmful, helpful = self.harmful(name, n), self.helpful(name, n)
     x = instances(self)
-    if x.dim() == 4: return image_grid(torch.cat([x[harmful.to(x.device)], x[helpful.to(x.device)]]), title=f'{name}: the {n} most harmful, then the {n} most helpful', captions=[f'{v:+.2g}' for v in self[name][torch.cat([harmful, helpful])].tolist()])
+    if x.dim() == 4: return image_grid(torch.cat([x[harmful.to(x.device)], x[helpful.to(x.device)]]), title=f'{name}: the {n} most harmful, then the {n} most helpful', captions=[f'{i}\n{self[name][i]:+.2g}' for i in torch.cat([harmful, helpful]).tolist()])
     fig, ax = plt.subplots(figsize=(4, 3.5), layout='constrained')
     x = x.cpu().flatten(1)
     if x.shape[1] == 1: x = torch.cat([x, self[name][:, None]], 1); ax.set_ylabel('score')
@@ -122,7 +122,7 @@ BASELINES = {'random': 'grey', 'isolation forest': 'tab:brown', 'influence on D 
 def plot_cleansing(
     table: pd.DataFrame,  # of `cleanse`; with a column `seed` if several are stacked
 ) -> Figure:
-    "Gain of every metric, in its own unit, against the number of instances removed, a line per selection, baselines dashed; its standard error over draws, or its standard deviation over seeds"
+    "Gain of every metric, in its own unit, against the number of instances removed, a line per selection, baselines dashed; its standard error over draws, or its standard deviation over seeds. Dotted: what was predicted"
     metrics, names = list(table.metric.unique()), list(table.selection.unique())
     ours = {name: f'C{i}' for name, i in zip((n for n in names if n not in BASELINES), (0, 1, 2, 3, 6, 8, 9) * len(names))}  # not the baselines' colours
     fig, axes = plt.subplots(1, len(metrics), figsize=(4.6 * len(metrics), 3.2), squeeze=False, layout='constrained')
@@ -134,9 +134,19 @@ def plot_cleansing(
             alone = spread.isna().all()
             beside = mean.index + (0 if alone else .006 * (i - len(names) / 2) * mean.index.max())  # bars that do not hide each other
             ax.errorbar(beside, mean, None if alone else spread, fmt='o-' if name in ours else 's--', ms=3, lw=2 if name in ours else 1, elinewidth=.8, label=name, color={**BASELINES, **ours}[name])
+        _dot_predicted(ax, table[table.metric == metric], ours)
         ax.axhline(0, color='grey', lw=.5); ax.set_title(f'test {metric}'); ax.set_xlabel('instances removed'); ax.set_ylabel('gain (up is better)')
     axes[0, 0].legend(fontsize=7)
     return fig
+
+def _dot_predicted(ax, table: pd.DataFrame, colors: dict):
+    "Add what scores predicted, in the colour of its selection; where it is far off, it leaves the picture"
+    if 'predicted' not in table or table.predicted.isna().all(): return
+    low, high = ax.get_ylim()
+    for name, color in colors.items(): ax.plot(table[table.selection == name].groupby('removed').predicted.mean(), ':', lw=1.5, color=color)
+    ax.plot([], [], 'k:', lw=1.5, label='predicted')
+    least, most = ax.get_ylim()
+    ax.set_ylim(max(least, low - .5 * (high - low)), min(most, high + .5 * (high - low)))
 
 # %% ../nbs/30_show.ipynb #19941c9a
 def plot_agreement(
