@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from gan_influence.all import (ALL, FCGAN, GAN, DiscriminatorLoss, Normal2D, SGD, adaptive_greedy, chance, cleanse, influence,
-                               isolation_forest, selections, train)
+                               isolation_forest, train)
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--seeds', type=int, default=5)
@@ -30,8 +30,8 @@ for seed in range(args.seeds):
     run = train(gan, data.train, epochs=70, bs=100, seed=seed)
     metric = ALL(data.valid, seed=seed)
     scores = influence(run, [metric, DiscriminatorLoss(gan, data.valid, seed=seed)], epochs=1)
-    orders = selections(scores, adaptive_greedy=adaptive_greedy(run, metric, args.sizes, epochs=1), isolation_forest=isolation_forest(data.train), random=chance(len(data.train), seed))
-    tables.append(cleanse(run, orders, args.sizes, ALL(data.test, seed=seed), epochs=1).assign(seed=seed))
+    baselines = {'adaptive greedy': adaptive_greedy(run, metric, args.sizes, epochs=1), 'isolation forest': isolation_forest(data.train), 'random': chance(len(data.train), seed)}
+    tables.append(cleanse(run, scores, args.sizes, ALL(data.test, seed=seed), baselines=baselines).assign(seed=seed))
     pd.concat(tables).to_csv(args.out, index=False)
     print(f'seed {seed}: {time.perf_counter() - start:.0f} s', flush=True)
 found = pd.concat(tables)

@@ -15,7 +15,7 @@ from gan_influence.branch import redrawn, reweighted
 from gan_influence.metrics import ALL, FID, IS, DiscriminatorLoss, Metric, evaluate
 from gan_influence.influence import Scores, backtrack, gradient, influence
 from gan_influence.implicit import GMRES, Neumann, NotConverged, influence_implicit
-from gan_influence.baselines import chance, isolation_forest, selections
+from gan_influence.baselines import chance, isolation_forest
 from gan_influence.cleanse import best, cleanse
 from gan_influence.adaptive import adaptive_greedy
 from gan_influence.check import (agreement, bootstrapped, finite_differences, jaccard_by_chance, leave_one_out, linear_datamodeling,

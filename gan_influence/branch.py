@@ -33,7 +33,6 @@ class Branch(Memory):
 def redrawn(
     run: Run,
     draw: int,  # which draw: equal numbers, equal batches and latents; 0 is the run itself
-    *,
     epochs: int | None = None,  # how many of the last epochs to train again; None means all
 ) -> Run:
     "The run as it would have been, had its last epochs had other batches and latents; raises `ValueError` and `Diverged`"
@@ -75,8 +74,9 @@ class Reweighted(Run):
 def reweighted(
     run: Run,
     without=None,  # indices of training instances to leave out
-    weights=None,  # or a weight per training instance, `(n,)`
     epochs: int | None = None,  # how many of the last epochs to train again; None means all
+    *,
+    weights=None,  # instead of `without`: a weight per training instance, `(n,)`
 ) -> Run:
     "The run as it would have been, had some instances been absent from its last epochs, or had other weights; raises `ValueError` and `Diverged`"
     first, w = run.first_epoch(epochs), counterfactual_weights(run, without, weights)

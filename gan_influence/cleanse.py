@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .baselines import selections as by_influence
 from .core import Progress, fingerprint, wholes
 from .gan import Model
 from .influence import Scores, gradient, named
@@ -25,13 +24,13 @@ from .run import Run, fingerprint_state
 # %% ../nbs/24_cleanse.ipynb #842bfe1d
 def cleanse(
     run: Run,
-    selections: dict | Scores,  # name → order of removal `(n,)`, first to go first; see `selections`. Scores: influence on each of their metrics
+    selections: Scores | dict,  # influence on each of their metrics; or orders of removal by name, `(n,)` each, first to go first
     sizes: int | Iterable[int],  # how many instances to remove
     test: Callable | dict | list,  # metrics on the test split
     epochs: int | None = None,  # how many of the last epochs to retrain: as many as the scores traced, which is the default with scores
     *,
-    scores: Scores | None = None,  # what the gains were predicted by, if `selections` are orders
-    renormalise: bool = False,  # as in `retrain`; with scores, as they were made
+    baselines: dict | None = None,  # further orders of removal by name, as `{'random': chance(n)}`
+    renormalise: bool | None = None,  # as in `retrain`; default: as the scores were made
     done: Callable = lambda table: None,  # called with the table after every retraining, e.g. to save it
     draws: int | Iterable[int] = 1,  # trainings to average over, how many or which: 0 is the run itself, others have other batches and latents in these epochs
 ) -> pd.DataFrame:  # a row per selection, size and metric: selection, removed, epochs, metric, before, after, change, gain; with scores, predicted; with several draws, draws and error
@@ -41,23 +40,24 @@ def cleanse(
     `predicted` is the gain that scores of a metric of that name promise, on the data that it was scored with; NaN where there are none, or none of so many epochs.
     Raises `ValueError` for what does not fit the run, `RunError` for scores of another one, and `Diverged` where a retraining does."""
     metrics, sizes = named(test), wholes(sizes, 'a size')
-    if isinstance(selections, Scores): scores, selections = selections, by_influence(selections)
-    if scores is not None:
+    scores = selections if isinstance(selections, Scores) else None
+    if scores:
         scores.check(run)
-        epochs, renormalise = scores.epochs_to_retrain(epochs), scores.renormalised
+        if renormalise not in (None, scores.renormalised): raise ValueError(f'these scores predict a retraining with renormalise={scores.renormalised}: leave renormalise out, or score again.')
+        selections, epochs, renormalise = scores.orders(), scores.epochs_to_retrain(epochs), scores.renormalised
     if epochs is None: raise ValueError('say how many of the last epochs to retrain: as many as the scores traced, so that what was predicted is what is tested.')
     run.first_epoch(epochs)
-    check_orders(run, selections, sizes)
+    selections = check_orders(run, selections, sizes) | check_orders(run, {} if baselines is None else baselines, sizes)
     draws = which_draws(draws)
     model = run.model
     check_metrics(metrics.values(), model)
     before = {k: evaluate(m, model) for k, m in metrics.items()}
-    work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise, before, [_identity(m, model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
+    work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise := bool(renormalise), before, [_identity(m, model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
     tested = {_key(0): before} | (begun[1] if (begun := work.load()) else {})  # draw, size, selection → the metrics after
     cells = [(size, name) for size in sizes for name in selections]
     full = lambda draw: [(0, '')] if draw else []  # what a draw is with all instances; the run itself is there
     wanted = [(i, *cell) for i in draws for cell in (*full(i), *cells)]
-    promised = None if scores is None else {(size, name, k): _predicted(scores, k, as_indices(run, selections[name])[:size], epochs) for size, name in cells for k in metrics}
+    promised = scores and {(size, name, k): _predicted(scores, k, as_indices(run, selections[name])[:size], epochs) for size, name in cells for k in metrics}
     table = lambda: _table(tested, cells, draws, metrics, epochs, promised)
     with Progress(len(wanted), 'cleanse') as bar:
         for (draw, size, name), model in _retrained(run, selections, wanted, tested, epochs, renormalise):
@@ -86,14 +86,15 @@ def _identity(metric: Callable, model) -> str:
     try: return fingerprint_state(gradient(metric, model)[1])
     except (ValueError, RuntimeError): return type(metric).__name__
 
-def check_orders(run: Run, selections: dict, sizes: list[int]):
-    "Raise `ValueError` unless every selection names enough different instances of the run"
+def check_orders(run: Run, selections: dict, sizes: list[int]) -> dict:
+    "The selections; raises `ValueError` unless each names enough different instances of the run"
     n = len(run.data)
-    if not isinstance(selections, dict) or not all(isinstance(name, str) for name in selections): raise ValueError('pass selections by name, as {"mine": indices}, or scores.')
+    if not isinstance(selections, dict) or not all(isinstance(name, str) for name in selections): raise ValueError('pass orders of removal by name, as {"mine": indices}, or scores.')
     if bad := [s for s in sizes if not 1 <= s < n] or ([] if sizes else ['none']): raise ValueError(f'{bad[0]} of {n} instances cannot be removed: choose sizes from 1 to {n - 1}.')
     for name, order in selections.items():
         first = as_indices(run, order)[:max(sizes)]
         if len(first.unique()) < max(sizes): raise ValueError(f'selection {name!r} names {len(first.unique())} instances, fewer than the {max(sizes)} to remove.')
+    return selections
 
 def _predicted(scores: Scores, metric: str, removed: torch.Tensor, epochs: int) -> float:
     "The gain on a metric that scores promise when some instances are removed; NaN where they promise nothing"
@@ -119,7 +120,7 @@ def best(
     table: pd.DataFrame,  # of `cleanse`
     metric: str,  # its name in the table
 ) -> pd.DataFrame:  # a row per selection, best first
-    "The best size of every selection, by gain on a metric; raises `ValueError` for a metric without gains"
+    "The size with the largest gain of every selection. The test split chooses it, so that gain is flattered: to report one, fix its size beforehand. Raises `ValueError` for a metric without gains"
     rows = table[(table.metric == metric) & table.gain.notna()]
     if rows.empty: raise ValueError(f'the table has no gains on {metric!r}: it has {", ".join(table.metric.unique())}; a metric of yours needs its direction, Metric(fn, name, higher_is_better).')
     return rows.loc[rows.groupby('selection').gain.idxmax()].sort_values('gain', ascending=False, ignore_index=True)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NETS', 'OPTIMISERS', 'SCHEDULES', 'POINTS', 'PAPER_2D', 'FALLING', 'DIGITS', 'PAPER_MNIST', 'PRESETS', 'make',
-           'build', 'open_run', 'device_for', 'recipe', 'digit_classifier', 'metrics_for', 'score', 'trust_run',
-           'load_scores', 'orders', 'cleanse_run', 'check_run', 'Doubt', 'load_trust', 'recommended', 'load_table',
-           'report_run', 'study', 'verdict', 'pictures', 'demo', 'parser', 'add_train_arguments', 'recipe_of',
-           'execute', 'main']
+           'build', 'open_run', 'device_for', 'recipe', 'digit_classifier', 'usual', 'metrics_for', 'score',
+           'trust_run', 'load_scores', 'baselines', 'cleanse_run', 'check_run', 'StoredTrust', 'load_trust',
+           'recommended', 'load_table', 'report_run', 'study', 'verdict', 'pictures', 'demo', 'parser',
+           'add_train_arguments', 'recipe_of', 'execute', 'main']
 
 # %% ../nbs/31_cli.ipynb #92ca0c51
 import argparse, json, sys, time
@@ -19,11 +19,12 @@ import safetensors.torch
 import torch
 from scipy import stats
 
+from . import __version__
 from .adaptive import adaptive_greedy
-from .baselines import chance, isolation_forest, selections
+from .baselines import chance, isolation_forest
 from .check import agreement, bootstrapped, leave_one_out
 from .cleanse import cleanse
-from .core import RunError, read_file, write_file
+from .core import RunError, plural, read_file, write_file
 from .data import LOADERS, Data, as_tensor, load, split
 from .expected import expected_influence
 from .gan import GAN
@@ -46,10 +47,12 @@ def make(words: dict):
     value = lambda v: make(v) if isinstance(v, dict) else tuple(v) if isinstance(v, list) else v
     return (NETS | OPTIMISERS | SCHEDULES)[words['name']](**{k: value(v) for k, v in words.items() if k != 'name'})
 
-def build(recipe: dict, device: str | torch.device = 'cpu') -> tuple[GAN, Data]:
-    "The GAN that a recipe describes, and its data on a device, where the GAN will follow"
+def build(recipe: dict, device: str | torch.device = 'cpu', file: str | None = None) -> tuple[GAN, Data]:
+    "The GAN that a recipe describes, and its data, from another `file` where theirs was moved, on a device, where the GAN will follow"
     try:
-        data = _data(recipe['data']).to(device)
+        where = recipe['data'] | (dict(file=file) if file else {})
+        if 'file' in where and not Path(where['file']).exists(): raise RunError(f'{where["file"]}, the data of this run, is not there: put it back, or say by --data where it is.')
+        data = _data(where).to(device)
         fit = dict(x_dim=data.train.shape[1]) if recipe['nets']['name'] == 'FCGAN' else {}
         gan = GAN(*make(recipe['nets'] | fit | dict(dtype=data.train.dtype)), z_dim=recipe['nets']['z_dim'], opt_g=make(recipe['opt_g']), opt_d=make(recipe['opt_d']), **recipe['gan'])
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, MemoryError) as e:
@@ -63,17 +66,16 @@ def _data(where: dict) -> Data:
 def open_run(path: str | Path, device: str | None = None, file: str | None = None) -> tuple[Run, Data]:
     "A run directory that the command line trained, with all three splits of its data, read from another `file` where they were moved, on a device as in `device_for`"
     if not (Path(path)/'run.json').exists(): raise RunError(f'{path} is no run directory (it has no run.json): train one with `gan_influence train {path}`.')
-    recipe = Directory(path).record.get('recipe') or {}
-    if file: recipe |= dict(data=recipe.get('data', {}) | dict(file=file))
-    elif (there := recipe.get('data', {}).get('file')) and not Path(there).exists(): raise RunError(f'{there}, which this run was trained on, is gone: put it back, or say by --data where it is.')
-    gan, data = build(recipe, device_for(Path(path), device))
+    gan, data = build(Directory(path).record.get('recipe') or {}, device_for(Path(path), device), file)
     return Run.open(path, gan, data.train), data
 
 def device_for(path: Path, wanted: str | None) -> torch.device:
     "Where to compute: on the device that is wanted, or where this run was trained, or on the CPU; raises `ValueError` for one that is not here"
     trained = Directory(path).record['versions'].get('device') if (path/'run.json').exists() else None
     name = wanted or trained or 'cpu'
-    try: return torch.zeros(1, device=name)[0].item() or torch.device(name)  # 'meta' has no values
+    try:
+        torch.zeros(1, device=name).item()  # 'meta' has no values
+        return torch.device(name)
     except (RuntimeError, AssertionError, TypeError) as e: raise ValueError(f'there is no device {name!r} here{"" if wanted else ", where this run was trained"}: pass --device cpu, or another.') from e
 
 # %% ../nbs/31_cli.ipynb #79f83a35
@@ -90,7 +92,7 @@ DIGITS = dict(recipe=recipe(dict(data='digits', sizes=[3000, 1000, 1000], seed=0
               epochs=16, bs=32, k=1, sizes=[100, 300], headline=100)
 PAPER_MNIST = dict(recipe=recipe(dict(data='MNIST', sizes=[50_000, 10_000, 10_000], seed=0), dict(name='DCGAN', z_dim=32, width=32, seed=0), dict(name='SGD', lr=1e-3), l2_g=1e-3, l2_d=1e-3),
                    epochs=20, bs=100, k=1, sizes=[500, 2500, 10_000, 25_000], headline=25_000)
-PRESETS = {'points': POINTS, 'digits': DIGITS, '2d-normal': PAPER_2D, 'paper-mnist': PAPER_MNIST}
+PRESETS = {'points': POINTS, 'digits': DIGITS, 'paper-2d': PAPER_2D, 'paper-mnist': PAPER_MNIST}
 
 # %% ../nbs/31_cli.ipynb #ae7de734
 def digit_classifier(path: Path, data: Data) -> Classifier:
@@ -105,14 +107,17 @@ def digit_classifier(path: Path, data: Data) -> Classifier:
     write_file(file, safetensors.torch.save(net.state_dict()))
     return net
 
+def usual(run: Run) -> list[str]:
+    "Names of the metrics that suit the data"
+    return ['ALL'] if run.data.dim() == 2 else ['FID', 'IS']
+
 def metrics_for(run: Run, data: Data, split: str, names: list | None = None) -> dict:
     "Metrics on a split, each with latents of its own; by default those that suit the data"
     reference, seed = getattr(data, split), ['valid', 'test'].index(split)
-    points = reference.dim() == 2
     makers = {'ALL': lambda: ALL(reference, seed=seed), 'D loss': lambda: DiscriminatorLoss(run.gan, reference, seed=seed),
               'FID': lambda: FID(digit_classifier(run.path, data).features, reference, seed=seed),
               'IS': lambda: IS(digit_classifier(run.path, data), n=len(reference), seed=seed)}
-    names = names or (['ALL'] if points else ['FID', 'IS'])
+    names = names or usual(run)
     if unknown := [n for n in names if n not in makers]: raise ValueError(f'no metric is called {unknown[0]!r}: choose from {", ".join(makers)}.')
     return {n: makers[n]() for n in names}
 
@@ -145,19 +150,19 @@ def load_scores(run: Run, data: Data) -> Scores:
     if scores.run != fingerprint_state(run.state()): raise RunError(f'{run.path} was trained further since it was scored: run `gan_influence score {run.path}` again.')
     return scores
 
-def orders(run: Run, data: Data, scores: Scores) -> dict:
-    "Influence and every baseline, as orders of removal"
+def baselines(run: Run, data: Data) -> dict:
+    "Every baseline, as an order of removal by name"
     features = None if run.data.dim() == 2 or not data.labels else digit_classifier(run.path, data).features
-    return selections(scores, isolation_forest=isolation_forest(run.data, features), random=chance(len(run.data)))
+    return {'isolation forest': isolation_forest(run.data, features), 'random': chance(len(run.data))}
 
 def cleanse_run(run: Run, data: Data, scores: Scores, sizes: list, draws: int = 1, adaptive: bool = False) -> pd.DataFrame:
     "Cleanse by every selection over the epochs that were traced, in this training, or in several that no score has seen; every finished retraining is in `cleanse.csv` at once"
     tested = metrics_for(run, data, 'test', [n for n in scores.names if n != 'D loss'] or scores.names)
     unseen = range(scores.draws, scores.draws + draws) if draws > 1 else draws
-    chosen = orders(run, data, scores)
+    beside = baselines(run, data)
     if adaptive and scores.renormalised: raise ValueError('adaptive greedy looks at trainings whose weights are not renormalised: score without --renormalise.')
-    if adaptive: chosen |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, kinks=scores.kinks) for k, m in metrics_for(run, data, 'valid', list(tested)).items()}
-    return cleanse(run, chosen, sizes, tested, scores=scores, done=lambda t: write_file(run.path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
+    if adaptive: beside |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, kinks=scores.kinks) for k, m in metrics_for(run, data, 'valid', list(tested)).items()}
+    return cleanse(run, scores, sizes, tested, baselines=beside, done=lambda t: write_file(run.path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
 
 def check_run(run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
     "Leave instances out one at a time, in every draw that was scored, and compare with their scores"
@@ -170,14 +175,14 @@ def check_run(run: Run, data: Data, scores: Scores, name: str, instances: int) -
     found = agreement(predicted[idx], true)
     return {'tau': found.pop('tau'), 'error': float(bootstrapped(stats.kendalltau, predicted[idx], true).standard_error), **found}
 
-class Doubt(NamedTuple):
+class StoredTrust(NamedTuple):
     "What `trust` left"
     metric: str  # its name
     renormalise: bool  # how scores were made, as in `influence`
     kinks: float | None
     trust: Trust
 
-def load_trust(run: Run) -> Doubt | None:
+def load_trust(run: Run) -> StoredTrust | None:
     "What `trust` left about this state of the run; None if there is nothing"
     if not (run.path/'trust.csv').exists(): return None
     now = fingerprint_state(run.state())
@@ -185,13 +190,13 @@ def load_trust(run: Run) -> Doubt | None:
         table = pd.read_csv(run.path/'trust.csv', index_col='epochs')
         if set(table.run) != {now}: return None
         kinks = None if table.kinks.isna().all() else float(table.kinks.iloc[0])
-        return Doubt(table.metric.iloc[0], bool(table.renormalised.iloc[0]), kinks, Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU))
+        return StoredTrust(table.metric.iloc[0], bool(table.renormalised.iloc[0]), kinks, Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU))
     except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{run.path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 
-def recommended(run: Run, renormalise: bool, kinks: float | None) -> tuple[int | None, str]:
-    "How many epochs to trace in this way, and why: as many as `trust` recommended, 1 if it warned of all; None, for all, if it could not tell, or was not asked"
+def recommended(run: Run, names: list[str], renormalise: bool, kinks: float | None) -> tuple[int | None, str]:
+    "How many epochs to trace metrics in this way, and why: as many as `trust` recommended for one of them, 1 if it warned of all; None, for all, if it could not tell, or was not asked"
     doubt = load_trust(run)
-    if doubt is None or (doubt.renormalise, doubt.kinks) != (renormalise, kinks): return None, 'all, since `trust` has said nothing of such a trace'
+    if doubt is None or doubt.metric not in names or (doubt.renormalise, doubt.kinks) != (renormalise, kinks): return None, 'all, since `trust` has said nothing of such a trace'
     if doubt.trust.table.tau.isna().all(): return None, f'all. `trust` on {doubt.metric}: {doubt.trust.reason}'
     if doubt.trust.epochs: return doubt.trust.epochs, f'{doubt.trust.epochs}, as `trust` recommended for {doubt.metric}'
     return 1, f'1. `trust` on {doubt.metric}: {doubt.trust.reason}'
@@ -217,7 +222,7 @@ def study(path: Path, preset: dict, say, device: str | None = None) -> tuple[Run
     gan, data = build(preset['recipe'], device_for(path, device))
     say(f'training on {data.source}')
     run = train(gan, data.train, preset['epochs'], preset['bs'], path=path, recipe=preset['recipe'])
-    say(f'scoring {run.plan.n:,} instances over the last {preset["k"]} epoch(s)')
+    say(f'scoring {run.plan.n:,} instances over the last {plural(preset["k"], "epoch")}')
     scores = score(run, data, None, preset['k'])
     say(f'cleansing: {len(preset["sizes"])} sizes × {len(scores.names) + 2} selections')
     return run, data, scores, cleanse_run(run, data, scores, preset['sizes'])
@@ -264,6 +269,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 def parser() -> argparse.ArgumentParser:
     "The command's arguments"
     top = argparse.ArgumentParser('gan_influence', description='Which training instances help or harm a GAN, and a better one without the harmful ones. Try: gan_influence demo')
+    top.add_argument('--version', action='version', version=f'gan_influence {__version__}')
     verbs = top.add_subparsers(dest='verb', required=True, metavar='VERB')
     def verb(name, help, run_directory=True):
         p = verbs.add_parser(name, help=help, description=help, formatter_class=_Help)
@@ -299,7 +305,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_train_arguments(p: argparse.ArgumentParser):
     "What a recipe is made of"
-    p.add_argument('--preset', choices=PRESETS, help='settings of the demo or of Paper 1; other arguments but --data-seed and --seed are then ignored')
+    p.add_argument('--preset', choices=PRESETS, help='settings of the demo or of Paper 1; then only the device and the seeds can be chosen')
     p.add_argument('--data', default='2d-normal', help=f'one of {", ".join(LOADERS)}, or a .npy file of instances')
     p.add_argument('--nets', choices=NETS, help='default: FCGAN for points, DCGAN for images')
     p.add_argument('--width', type=int, default=32, help='channels of DCGAN')
@@ -313,11 +319,15 @@ def add_train_arguments(p: argparse.ArgumentParser):
     p.add_argument('--seed', type=int, default=0, help='of initial values, batches and latents'); p.add_argument('--data-seed', type=int, default=0, help='of the data split')
 
 def recipe_of(a: argparse.Namespace) -> tuple[dict, int, int]:
-    "Recipe, epochs and batch size from the arguments of `train`"
+    "Recipe, epochs and batch size from the arguments of `train`; raises `ValueError` for what a preset settles, and for data that are not there"
     if a.preset:
+        defaults = vars(parser().parse_args(['train', 'run']))
+        if said := [f'--{k.replace("_", "-")}' for k, v in vars(a).items() if v != defaults[k] and k not in ('run', 'device', 'preset', 'seed', 'data_seed')]: raise ValueError(f'--preset {a.preset} settles {", ".join(said)}: leave that out, or the preset.')
         p = json.loads(json.dumps(PRESETS[a.preset]))
         p['recipe']['data']['seed'], p['recipe']['nets']['seed'] = a.data_seed, a.seed
         return p['recipe'], p['epochs'], p['bs']
+    a.data = {k.lower(): k for k in LOADERS}.get(a.data.lower(), a.data)
+    if a.data not in LOADERS and not a.data.endswith('.npy'): raise ValueError(f'{a.data!r} is neither one of {", ".join(LOADERS)} nor a .npy file.')
     data = dict(data=a.data, seed=a.data_seed) if a.data in LOADERS else dict(file=str(Path(a.data).resolve()), seed=a.data_seed)
     axes = (2 if a.data == '2d-normal' else 4) if a.data in LOADERS else as_tensor(a.data).dim()
     if axes not in (2, 4): raise ValueError(f'{a.data} has {axes} axes: instances are points `(n, d)` or images `(n, channels, height, width)`.')
@@ -340,7 +350,7 @@ def execute(a: argparse.Namespace):
     run.store.check_writable()
     if a.verb == 'score':
         if a.epochs is None:
-            a.epochs, why = recommended(run, a.renormalise, a.kinks)
+            a.epochs, why = recommended(run, a.metrics or usual(run), a.renormalise, a.kinks)
             print(f'epochs: {why}')
         scores = score(run, data, a.metrics, a.epochs, a.kinks, a.draws, a.renormalise)
         return print(f'{scores}\n{a.run/"scores.csv"}')
@@ -349,7 +359,7 @@ def execute(a: argparse.Namespace):
     if a.verb == 'cleanse':
         table = cleanse_run(run, data, scores, a.sizes, a.draws, a.adaptive)
         write_file(a.run/'cleansing.png', png(plot_cleansing(table)))
-        print(table.drop(columns=['change']).to_string(index=False, float_format='{:.4f}'.format), f'\n{a.run/"cleanse.csv"}')
+        print(table.drop(columns=['change']).to_string(index=False, float_format='{:.4g}'.format), f'\n{a.run/"cleanse.csv"}')
     if a.verb == 'check': print({k: round(v, 4) for k, v in check_run(run, data, scores, a.metric or scores.names[0], a.instances).items()}, f'\n{a.run/"check.csv"}')
     if a.verb == 'report': print(report_run(run, scores))
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['State', 'Batch', 'tracks', 'own', 'own_gradients', 'own_gradients_functional', 'one_each', 'typed', 'l2', 'copied',
-           'check_player', 'GAN', 'Player', 'Model']
+           'check_player', 'GAN', 'Player', 'Model', 'model_of']
 
 # %% ../nbs/12_gan.ipynb #c66fe179
 import math
@@ -428,3 +428,7 @@ class Model(NamedTuple):
     def sample(self, z: torch.Tensor) -> torch.Tensor:
         "Instances generated from latents, without gradients"
         with torch.no_grad(): return torch.cat([self.G(c) for c in z.split(1000)])
+
+def model_of(trained) -> Model:
+    "The GAN of a run as it is now; a model itself"
+    return getattr(trained, 'model', trained)

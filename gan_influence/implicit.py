@@ -15,13 +15,13 @@ from scipy.sparse.linalg import LinearOperator, gmres
 
 from .core import Progress, exact, uniform, whole
 from .data import as_tensor
-from .gan import Batch, Model, own_gradients
+from .gan import Batch, Model, model_of, own_gradients
 from .influence import Scores, gradient, known, named
 from .optim import AdamW
 from .losses import Losses
 from .plan import Plan
 from .preflight import check_fit, check_labels, check_step
-from .run import fingerprint_state
+from .run import Run, fingerprint_state
 
 # %% ../nbs/22_implicit.ipynb #14ca37dc
 class Field:
@@ -90,6 +90,7 @@ class Field:
         total = torch.zeros(len(self.data), dtype=torch.float64, device=self.data.device)
         for _, field, b in self._chunks(w): total += torch.autograd.grad(field, w, u)[0].double()
         return total
+
 def _inner(opt):
     "The optimiser within wrappers such as `Clipped`"
     return _inner(opt.opt) if hasattr(opt, 'opt') else opt
@@ -128,24 +129,28 @@ class GMRES:
 
 # %% ../nbs/22_implicit.ipynb #bd64bb3a
 def influence_implicit(
-    model: Model,  # the last state, e.g. `run.model`
+    model: Model | Run,  # the last state: a model, or that of a run
     data,  # the training instances, e.g. `run.data`
     metrics: Callable | dict | Sequence,  # as in `influence`
     solver: Callable = GMRES(),  # or `Neumann(scale)`
+    *,
     tol: float = 1e-5,  # residual, relative to the metric's gradient
     damping: float = 0.,  # added to the diagonal of J: keeps what the data do not determine from moving; the scores are then those of a GAN held back towards where it is
     labels: torch.Tensor | None = None,  # `(n, ...)`: of the training instances, in a conditional GAN
     seed: int = 0,  # of the latents
     chunk: int = 1000,  # instances and latents at a time
 ) -> Scores:
-    """Score every training instance from the last state alone (AID; Terashita et al., TNNLS 2025, made right).
+    """Score every training instance from the last state alone (AID; Terashita et al., TNNLS 2025, with its errors corrected).
 
     `Scores.metrics` holds, besides, for every metric: `residual`, relative, and `to_go`, by how much the metric would
-    still change, to first order, if training went on to rest: not small beside the metric, and the estimate's premise does not hold.
-    Raises `NotConverged` where the residual stays above `tol`."""
-    metrics, data = named(metrics), as_tensor(data)
+    still change, to first order, if training went on to rest. If that is not small beside the metric, the estimate's premise fails.
+    Raises `ValueError` for what cannot be solved so, and `NotConverged` where the residual stays above `tol`."""
+    model, metrics, data = model_of(model), named(metrics), as_tensor(data)
     if not tol > 0: raise ValueError(f'tol is {tol}: a residual is never below 0.')
-    field, columns, about = Field(model, data, labels, seed, whole(chunk, 'chunk'), damping), [], {}
+    if not damping >= 0: raise ValueError(f'damping is {damping}: it holds parameters back, by 0 or more.')
+    if not callable(solver): raise ValueError(f'the solver is GMRES() or Neumann(scale), or a function such as these, not {solver!r}.')
+    if whole(chunk, 'chunk') < 1: raise ValueError(f'chunk is {chunk}: take one instance at a time, or more.')
+    field, columns, about = Field(model, data, labels, seed, chunk, damping), [], {}
     check_fit(model.gan, field.data, field.labels)
     check_step(model.gan, field.data, field.labels, Plan(len(data), min(4, len(data)), 0))
     with exact(data.device):

@@ -24,9 +24,9 @@ from .run import Run, advance, warn_drift
 def retrain(
     run: Run,
     without=None,  # indices of training instances to leave out
-    weights=None,  # or a weight per training instance, `(n,)`
     epochs: int | None = None,  # how many of the last epochs to repeat; None means all
     *,
+    weights=None,  # instead of `without`: a weight per training instance, `(n,)`
     renormalise: bool = False,  # scale the weights of every batch to sum to its size?
 ) -> Model:  # the GAN as it would have been
     "Train the last epochs again as if some instances had been absent, or had other weights; raises `ValueError` and `Diverged`"

@@ -22,7 +22,7 @@ from .data import as_tensor
 from .gan import GAN, Batch, Model, State
 from .log import FORMAT, Directory, Memory, record_hash
 from .plan import Batches, Plan
-from .preflight import check_fit, check_step, repeatable
+from .preflight import check_fit, check_step, name_of, number, repeatable_value
 from .schedule import Binomial, Every, Schedule, rewind, rewinding_cost
 
 # %% ../nbs/17_run.ipynb #22ba3c55
@@ -332,7 +332,7 @@ def train(
     check_fit(gan, data, labels)
     check_step(gan, data, labels, plan)
     settings, state = settings_of(gan, data, plan, labels), gan.start()
-    if metric is not None: float(repeatable(metric, getattr(metric, 'name', 'the metric'), *Model(gan, state).players, always=True))  # an error of the metric's comes now, not after an epoch
+    if metric is not None: number(repeatable_value(metric, *Model(gan, state).players, always=True), name_of(metric))  # an error of the metric's comes now, not after an epoch
     store = Directory(path) if path else Memory()
     if store.record is None:
         versions = dict(torch=torch.__version__, numpy=np.__version__, threads=torch.get_num_threads(), device=str(data.device))
@@ -362,7 +362,7 @@ def extend(run: 'Run', epochs: int, metric, log: Schedule, quiet: bool = False):
         for e in range(run.epochs, epochs):
             state = advance(run.gan, state, run.batches, range(e * n, (e + 1) * n), run.weigh, after)
             values = epoch_losses(run, state, e)
-            if metric is not None: values[getattr(metric, 'name', 'metric')] = float(metric(*Model(run.gan, state).players))
+            if metric is not None: values[name_of(metric)] = float(metric(*Model(run.gan, state).players))
             shown = {k: f'{v:.3g}' for k, v in values.items()}
             states = {k: v for k, v in {**store.record['states'], **fresh}.items() if int(k) in kept or int(k) == (e + 1) * n}
             store.commit({**store.record, 'epochs': e + 1, 'states': states, 'passing': (e + 1) * n not in kept, 'history': run.history + [values]})

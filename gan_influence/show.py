@@ -23,7 +23,7 @@ from scipy import stats
 from .check import agreement
 from .core import write_file
 from .flow import Flow
-from .gan import Model
+from .gan import Model, model_of
 from .influence import Scores
 from .run import Run
 from .trust import Trust
@@ -42,12 +42,13 @@ def instances(scores: Scores) -> torch.Tensor:
     return scores.data
 
 def plot_points(
-    scores: Scores, name: str,  # scores, and the metric to colour by
-    before: Model, after: Model | None = None,  # the trained GAN, and a cleansed one
+    scores: Scores, name: str | None,  # scores, and the metric to colour by (None: the first)
+    before: Model | Run, after: Model | None = None,  # the trained GAN, and a cleansed one
     n: int = 2000,  # generated points behind each density, and instances shown
 ) -> Figure:
     "Instances in the plane (2D data alone) coloured by harm, with the generator's density before and after cleansing"
-    x, rank = instances(scores).cpu(), scores.ranking(name).argsort()
+    x, name, rank = instances(scores).cpu(), name or scores.names[0], scores.ranking(name).argsort()
+    if x.dim() != 2 or x.shape[1] != 2: raise ValueError(f'instances of shape {tuple(x.shape[1:])} are no points in the plane. For images there is `scores.show_harmful()`.')
     shown = torch.arange(len(x))[scores.traced][:n]
     extent = [(x[:, i].min().item() - .5, x[:, i].max().item() + .5) for i in (0, 1)]
     fig, ax = plt.subplots(figsize=(5, 4), layout='constrained')
@@ -55,7 +56,7 @@ def plot_points(
     bar = fig.colorbar(dots, ax=ax, ticks=[0, len(x) - 1])
     bar.ax.set_yticklabels(['most\nharmful', 'most\nhelpful'], fontsize=8)
     for model, color, label, style in ((before, 'black', 'generated, before', '-'), (after, 'tab:green', 'generated, after cleansing', '--')):
-        if model is not None: contours(ax, model.sample(model.G.latents(n, 0, 'latents/picture')), color, label, extent, style)
+        if model is not None: contours(ax, model_of(model).sample(model_of(model).G.latents(n, 0, 'latents/picture')), color, label, extent, style)
     ax.legend(fontsize=8, loc='upper left'); ax.set(title=f'Instances by harm to {name}', xlabel='$x_1$', ylabel='$x_2$')
     return fig
 
@@ -63,10 +64,11 @@ def plot_points(
 def image_grid(
     images: torch.Tensor,  # `(n, C, H, W)` in [-1, 1]
     cols: int = 10, title: str = '',
-    captions: Sequence[str] = (),  # one above each image
+    captions: Sequence = (),  # one above each image
     scale: float = .55,  # inches per image
 ) -> Figure:
     "Images side by side, light ink on dark for grey ones"
+    captions = [str(c) for c in captions]
     rows, above = max(1, -(-len(images) // cols)), .3 * max((c.count('\n') + 1 for c in captions), default=0)
     fig, axes = plt.subplots(rows, cols, figsize=(cols * scale, rows * scale * (1 + above) + .3), squeeze=False, layout='constrained')
     for ax in axes.flat: ax.axis('off')
@@ -80,7 +82,7 @@ def plot_samples(
     n: int = 30, cols: int = 10, scale: float = .45,
 ) -> Figure:
     "The images in [-1, 1] that each model makes of the same latents, side by side (Paper 1, figure 4)"
-    if not isinstance(models, dict): models = {'generated': models}
+    models = {title: model_of(m) for title, m in (models if isinstance(models, dict) else {'generated': models}).items()}
     rows = -(-n // cols)
     fig, axes = plt.subplots(1, len(models), figsize=(len(models) * cols * scale, rows * scale + .35), squeeze=False, layout='constrained')
     for ax, (title, model) in zip(axes[0], models.items()):
@@ -101,18 +103,20 @@ def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     if x.dim() == 4: return image_grid(torch.cat([x[harmful.to(x.device)], x[helpful.to(x.device)]]), title=f'{name}: the {n} most harmful, then the {n} most helpful', captions=[f'{i}\n{self[name][i]:+.2g}' for i in torch.cat([harmful, helpful]).tolist()])
     fig, ax = plt.subplots(figsize=(4, 3.5), layout='constrained')
     x = x.cpu().flatten(1)
-    if x.shape[1] == 1: x = torch.cat([x, self[name][:, None]], 1); ax.set_ylabel('score')
-    if x.shape[1] > 2: ax.set_xlabel(f'the first two of {x.shape[1]} coordinates')
+    ax.set(xlabel='$x_1$' if x.shape[1] <= 2 else f'the first two of {x.shape[1]} coordinates', ylabel='score' if x.shape[1] == 1 else '$x_2$')
+    if x.shape[1] == 1: x = torch.cat([x, self[name][:, None]], 1)
     for idx, color, label in ((torch.arange(len(x)), 'lightgrey', 'all'), (harmful, 'tab:red', f'{n} most harmful'), (helpful, 'tab:blue', f'{n} most helpful')):
         ax.scatter(x[idx, 0], x[idx, 1], s=8, color=color, label=label, linewidths=0)
-    ax.legend(fontsize=8); ax.set_title(name)
+    ax.legend(fontsize=8); ax.set_title(f'Most harmful and most helpful to {name}', fontsize=10)
     return fig
 
 @patch
 def plot(self: Scores, name: str | None = None) -> Figure:
     "Cumulated predicted gain when instances are removed, most harmful first"
+    shown = [name] if name else self.directed
+    if not shown: self.harm()  # says what is missing
     fig, ax = plt.subplots(figsize=(4.5, 2.8), layout='constrained')
-    for k in [name] if name else self.directed: ax.plot(self.harm(k).sort(descending=True).values.cumsum(0) / self.harm(k).abs().sum(), label=k)
+    for k in shown: ax.plot(self.harm(k).sort(descending=True).values.cumsum(0) / self.harm(k).abs().sum(), label=k)
     ax.axhline(0, color='grey', lw=.5); ax.set_xlabel('instances removed, most harmful first'); ax.set_ylabel('predicted gain,\nshare of all influence'); ax.legend(fontsize=8)
     return fig
 
@@ -151,7 +155,7 @@ def _dot_predicted(ax, table: pd.DataFrame, colors: dict):
 # %% ../nbs/30_show.ipynb #19941c9a
 def plot_agreement(
     predicted: torch.Tensor, true: torch.Tensor,  # `(n,)` each
-    title: str = 'change of the metric when an instance is left out',
+    title: str = 'change when an instance is left out',
 ) -> Figure:
     "Predicted against true change, with the diagonal and the statistics of `agreement`"
     a = agreement(predicted, true)
@@ -190,14 +194,15 @@ def plot_flow(
     name: str | None = None,  # of a metric; default: the first
     bins: int = 60,  # groups of instances
 ) -> Figure:
-    "Influence by epoch, red where an instance harmed, and its open loop against the whole; raises `ValueError` for a flow without it"
+    "Influence by epoch, red where an instance harmed, its open loop against the whole, and the shares of each way; raises `ValueError` for a flow without it"
     if seen.open_loop is None: raise ValueError('this flow was traced as a whole: ask for flow(…, open_loop=True).')
     name = name or seen.scores.names[0]
+    if name not in seen.scores.metrics: seen.scores[name]  # says which there are
     better = seen.scores.metrics[name]['higher_is_better']
     what, sign = 'score' if better is None else 'harm', -1 if better is False else 1
     by_epoch, open_loop = (sign * part[..., seen.scores.names.index(name)] for part in (seen.by_epoch, seen.open_loop))
-    whole = by_epoch.sum(0)
-    order = whole.argsort()
+    total = by_epoch.sum(0)
+    order = total.argsort()
     rows = torch.stack([part.mean(1) for part in by_epoch[:, order].tensor_split(min(bins, len(order)), 1)], 1)
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout='constrained', width_ratios=(1.6, 1))
     limit = rows.abs().max().item()
@@ -205,8 +210,8 @@ def plot_flow(
     left.set_yticks(range(1, len(rows) + 1)); left.set_xlabel(f'instances, in the order of their {what}'); left.set_ylabel('traced epoch'); left.set_title(f'{what} on {name}, by epoch' if better is None else f'harm to {name}, by epoch', fontsize=10)
     fig.colorbar(image, ax=left, label=f'mean {what}')
     right.axline((0, 0), slope=1, color='grey', lw=.8)
-    right.scatter(whole, open_loop.sum(0), s=5, alpha=.5, linewidths=0)
-    right.locator_params(nbins=4); right.ticklabel_format(scilimits=(-2, 3)); right.set_xlabel(f'whole {what}'); right.set_ylabel('its open loop'); right.set_title(f'open loop {seen.shares()["open loop"][name]:.2f}, feedback {seen.shares().feedback[name]:.2f} of the whole', fontsize=9, pad=14)
+    right.scatter(total, open_loop.sum(0), s=5, alpha=.5, linewidths=0)
+    right.locator_params(nbins=4); right.ticklabel_format(scilimits=(-2, 3)); right.set_xlabel(f'whole {what}'); right.set_ylabel('its open loop'); right.set_title('\n'.join(f'{k} {v:.2f}'.replace('-', '−') for k, v in seen.shares().loc[name].items() if v), fontsize=8)
     return fig
 
 # %% ../nbs/30_show.ipynb #060fa89e
@@ -250,7 +255,7 @@ def report(
     scores.check(run)
     about = pd.DataFrame([dict(metric=k, value=v['value'], unit=v['unit']) for k, v in scores.metrics.items()])
     history = pd.DataFrame(run.history).rename_axis('epoch').reset_index().tail(5)
-    sections = {'Run': [repr(run), history], 'Scores': [repr(scores), about, scores.plot()]}
+    sections = {'Run': [repr(run), history], 'Scores': [repr(scores), about, *([scores.plot()] if scores.directed else [])]}
     sections |= {f'Harm to {k}': [scores.show_harmful(k)] for k in scores.directed}
     if run.data.dim() == 4: sections['Generated'] = [plot_samples({'generated': run.model})]
     if table is not None: sections['Cleansing'] = ['Instances were removed, the last epochs retrained, and the result tested on the test split.', plot_cleansing(table), table]

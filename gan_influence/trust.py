@@ -19,7 +19,7 @@ from scipy import stats
 from .branch import redrawn
 from .check import agreement, bootstrapped
 from .core import fingerprint, in_float64, map_tensors, permutation, say, whole
-from .flow import Flow, flow, parts
+from .flow import Flow, flow, trace_by_epoch
 from .gan import Model, State
 from .influence import WHOLE, Scores, gradients, influence, named
 from .log import Unfinished
@@ -78,7 +78,7 @@ def metric_variants(metric: Callable, n: int, seed: int = 0) -> list[Callable]:
 def traced_in_float64(run: Run, metric: Callable, epochs: int, renormalise: bool = False, kinks: float | None = None) -> torch.Tensor:  # `(epochs, n)`
     "What each of the last epochs contributes to the scores, if what was computed in the run's precision is pulled back in float64"
     _, ends = gradients(run, {'': metric})
-    found, *_ = parts(run, in_float64(ends), run.first_epoch(epochs), [WHOLE], renormalise, kinks, double=True)
+    found, *_ = trace_by_epoch(run, {WHOLE: in_float64(ends)}, run.first_epoch(epochs), renormalise, kinks, double=True)
     return found[WHOLE][..., 0]
 
 # %% ../nbs/29_trust.ipynb #fea4610e

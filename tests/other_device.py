@@ -18,7 +18,7 @@ import torch
 from torch.utils.cpp_extension import load
 
 from gan_influence.all import (ALL, DCGAN, FCGAN, FID, GAN, IS, R1, SGD, WGANGP, Adam, AdamW, Augment, Clipped, InverseSqrt, LinearDecay, Metric, Normal2D, RMSprop, StyleGAN, adaptive_greedy,
-                               cleanse, expected_influence, finite_differences, flow, influence, influence_implicit, leave_one_out, lora, plot_points, plot_samples, retrain, reweighted, selections, train,
+                               cleanse, expected_influence, finite_differences, flow, influence, influence_implicit, leave_one_out, lora, plot_points, plot_samples, retrain, reweighted, train,
                                train_classifier, trust)
 from gan_influence.cli import main
 from gan_influence.core import flatten
@@ -78,7 +78,7 @@ def everything(device):
     "The rest of the library on one run"
     run, metric = points(device), ALL(POINTS.valid)
     scores, found = influence(run, metric, 1), flow(run, METRICS, 2)
-    table = cleanse(run, selections(scores), [5, 20], ALL(POINTS.test), epochs=1)
+    table = cleanse(run, scores, [5, 20], ALL(POINTS.test))
     plot_points(scores, 'ALL', run.model, retrain(run, without=[0], epochs=1), n=50); plot_samples({'now': images(device, DCGAN(width=4)).model}, n=4)
     return [scores.values, influence(run, METRICS, 2, kinks=.01, renormalise=True).values, influence(run, DiscriminatorLoss(run.gan, POINTS.valid), 1).values, found.scores.values, found.growth,
             finite_differences(run, METRICS, range(3), 1), influence_implicit(run.model, run.data, METRICS['a'], damping=1.).values, expected_influence(run, METRICS, 1, draws=2).values,
