@@ -3,13 +3,16 @@
     python benchmarks/table.py [--sections step trace …] [--threads 2] [--repeats 15] [--device cuda]
 
 step             a step, and a step back for all instances of its batch (also by PyTorch's own layers, differentiated twice),
-                 beside a plain PyTorch training step; on a GPU also beside the recorded one
+                 beside a plain PyTorch training step, also with both networks compiled; on a GPU also beside the recorded one
 trace            one epoch traced back from an ordinary log, beside one epoch of plain PyTorch training
 metrics          a step back for 1, 4 and 16 metrics, plain and compiled
-designs          the design that Paper 1 released, one pass per instance, and the unrolled graph of `higher`, beside ours
-cheap            TracIn by Captum and dattri on the discriminator's loss, beside a trace of one epoch: time, and tau with the truth
+designs          the design that Paper 1 released, one pass per instance, forward over reverse differentiation, and the unrolled
+                 graph of `higher`, beside ours
+cheap            TracIn on the discriminator's loss, as one derivative and by Captum and dattri (which form all pairs of training
+                 and test instances), beside a trace of one epoch: time, and tau with the truth
 counterfactuals  1, 20 and 200 instances left out by `retrain_many`, and 20 in as many draws of batches and latents (convolutions
-                 on the CPU follow one another there), beside as many times one `retrain`, which is timed in turns with them
+                 on the CPU follow one another there), beside as many times one `retrain`, which is timed in turns with them; and 20
+                 one after another that, like those together, start where they leave the run
 work             FLOPs and bytes of each kind of step, beside what this machine does at best
 growth           time and memory of a trace as steps, instances, parameters and batches grow; a process per point
 
@@ -20,6 +23,7 @@ a CPU's memory.
 """
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -40,7 +44,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gan_influence.all import ALL, DCGAN, FCGAN, GAN, SGD, Batch, Every, Metric, Normal2D, agreement, backtrack, influence, leave_one_out, retrain, retrain_many, train
 from gan_influence.core import map_tensors
-from peers import per_instance, plain_step, tracin_captum, tracin_dattri, unrolled
+from peers import forward_over_reverse, per_instance, plain_step, tracin, tracin_captum, tracin_dattri, unrolled
 
 RESULTS = Path(__file__).parent/'results'
 RATE = SGD(1e-3)
@@ -93,7 +97,7 @@ def step(repeats):
         gan, s, b, w, u = at_a_step(case)
         def by_pytorch():
             with patch('gan_influence.influence.twice', lambda values: nullcontext()): backtrack(gan, u, s, b, w)
-        kinds = {'plain PyTorch': plain_step(*players(case), b.x, b.z), 'step': lambda: gan.step(s, b, w), 'step back': lambda: backtrack(gan, u, s, b, w), "step back, PyTorch's layers": by_pytorch}
+        kinds = {'plain PyTorch': plain_step(*players(case), b.x, b.z), 'plain PyTorch, compiled': plain_step(*map(torch.compile, players(case)), b.x, b.z), 'step': lambda: gan.step(s, b, w), 'step back': lambda: backtrack(gan, u, s, b, w), "step back, PyTorch's layers": by_pytorch}
         fast = replace(gan, compiled=True)
         kinds['step back, compiled'] = lambda: backtrack(fast, u, s, b, w)
         if gan.gains_together(DEVICE): kinds['step, compiled'] = lambda: fast.step(s, b, w)
@@ -132,11 +136,13 @@ def designs(repeats):
     for case, target in zip(CASES, ('≥ 10', '', '≥ 5')):
         gan, s, b, w, u = at_a_step(case)
         [before], scores = backtrack(gan, u, s, b, w)
-        back_g, _, theirs = per_instance(gan.G, gan.D, u[0], s, b.x, b.z)
+        others = {'a pass per instance': per_instance, 'jvp of the gradient': forward_over_reverse}
         eps = 1e-9 if b.x.dtype == torch.float64 else 1e-3
         far = lambda p, q: ((p - q).abs().max() / q.abs().max()).item()
-        if far(theirs, scores[0]) > eps or max(far(back_g[k], before.g[k]) for k in back_g) > eps: raise SystemExit(f'{case}: the design per instance and ours disagree')
-        kinds = {'ours': lambda: backtrack(gan, u, s, b, w), 'a pass per instance': lambda: per_instance(gan.G, gan.D, u[0], s, b.x, b.z)}
+        for name, f in others.items():
+            back_g, back_d, theirs = f(gan.G, gan.D, u[0], s, b.x, b.z)
+            if max(far(theirs, scores[0]), *(far(back[k], ours[k]) for back, ours in ((back_g, before.g), (back_d, before.d)) for k in back)) > eps: raise SystemExit(f'{case}: {name} and ours disagree')
+        kinds = {'ours': lambda: backtrack(gan, u, s, b, w)} | {name: lambda f=f: f(gan.G, gan.D, u[0], s, b.x, b.z) for name, f in others.items()}
         if gan.gains_together(DEVICE):
             fast = replace(gan, compiled=True)
             kinds['ours, compiled'] = lambda: backtrack(fast, u, s, b, w)
@@ -160,10 +166,10 @@ def cheap(repeats):
     run, metric, some = train(GAN(*FCGAN(), z_dim=10, opt_g=SGD(1e-2), opt_d=SGD(1e-2)), data.train, 5, bs=100, device=DEVICE), ALL(data.valid.to(DEVICE)), range(200)
     D = run.model.modules()[1]
     true = leave_one_out(run, metric, some, 1)[:, 0]
-    kinds = {'trace': lambda: influence(run, metric, 1)['ALL']}
+    kinds = {'trace': lambda: influence(run, metric, 1)['ALL'], 'TracIn, summed over the test set': lambda: tracin(D, run.data, data.valid.to(DEVICE))}
     if find_spec('captum'): kinds['TracIn, Captum'] = lambda: tracin_captum(D, run.data, data.valid.to(DEVICE))
     if find_spec('dattri'): kinds['TracIn, dattri'] = lambda: tracin_dattri(D, run.data, data.valid.to(DEVICE))
-    taus = {k: dict(tau=abs(agreement(f()[:200].detach().cpu(), true)['tau'])) for k, f in kinds.items()}  # whichever way it ranks
+    taus = {k: dict(tau=agreement(f()[:200].detach().cpu(), true)['tau']) for k, f in kinds.items()}
     yield from rows('cheap', 'FCGAN, float64, 2,000 instances', race(kinds, 2), 'trace', more=taus)
 
 
@@ -173,10 +179,11 @@ def counterfactuals(repeats):
         run, _ = trained(case, n, 1)
         without = lambda m: torch.ones(m, n, dtype=run.data.dtype, device=DEVICE).scatter_(1, torch.arange(m, device=DEVICE)[:, None], 0)
         kinds = {'': run} | ({', compiled': trained(case, n, 1, compiled=True)[0]} if run.gan.gains_together(DEVICE) else {})
-        times = race({f'{label} together{how}': lambda m=m, draws=draws, run=run: list(retrain_many(run, without(m), draw=draws)) for how, run in kinds.items() for label, (m, draws) in counts.items()} | {'one': lambda: retrain(run, without=[0])}, turns)
+        alone = {'20, each from where it leaves the run': lambda: list(retrain_many(run, without(20), chunk=1))}
+        times = race({f'{label} together{how}': lambda m=m, draws=draws, run=run: list(retrain_many(run, without(m), draw=draws)) for how, run in kinds.items() for label, (m, draws) in counts.items()} | alone | {'one': lambda: retrain(run, without=[0])}, turns)
         for how in kinds:
             for label, (m, _) in counts.items():
-                both = {f'{label} together{how}': times[f'{label} together{how}'], f'{label} one after another': [m * t for t in times['one']]}
+                both = {f'{label} together{how}': times[f'{label} together{how}'], f'{label} one after another': [m * t for t in times['one']]} | ({k: times[k] for k in alone} if label == '20' else {})
                 yield from rows('counterfactuals', f'{case}, {run.steps} steps', both, f'{label} together{how}', {'200 one after another': '≥ 30' if DEVICE.type == 'cuda' and case.startswith('DCGAN') else '≥ 3'})
 
 
@@ -264,7 +271,8 @@ def machine() -> str:
     "What this machine is, in words"
     if DEVICE.type == 'cuda': return torch.cuda.get_device_name(DEVICE)
     name = next((line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')), '') if Path('/proc/cpuinfo').exists() else ''
-    return f'{platform.system()} {platform.machine()} {name}'.strip()
+    size = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30 if hasattr(os, 'sysconf') else 0
+    return f'{platform.system()} {platform.machine()} {name}, {os.cpu_count()} cores, {size:.0f} GiB'.strip()
 
 
 def main():

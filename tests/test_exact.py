@@ -99,6 +99,19 @@ def test_a_compiled_run_is_the_plain_one():
     for a, b in zip(flatten(retrain(compiled).state).values(), flatten(compiled.state()).values()): assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize('how', [dict(penalty=R1(2.), alternating=True, opt_g=Clipped(AdamW(.01, eps=.1), 1.), opt_d=Clipped(AdamW(.02, eps=.1), 1.)), dict(normed=True)])
+def test_compiled_penalties_clipping_and_batch_norms(how):
+    "What the step may contain besides: compiled, it is the plain one, in training and in a trace, also with renormalised weights"
+    points = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    nets = [nn.Sequential(*net[:-1], nn.BatchNorm1d(8, dtype=torch.float64), net[-1]) if how.get('normed') else net for net in FCGAN(width_g=8, width_d=8, act='silu')]
+    how = {k: v for k, v in how.items() if k != 'normed'}
+    plain, compiled = (train(GAN(*nets, 10, compiled=c, **how), points, 3, 10) for c in (False, True))
+    close(compiled.state(), plain.state(), 1e-11)
+    for renormalise in (False, True):
+        torch.testing.assert_close(influence(compiled, ALL(points), renormalise=renormalise).values, influence(plain, ALL(points), renormalise=renormalise).values, rtol=1e-9, atol=1e-12)
+    assert len(compiled.gan.compiler.graphs) == 2 and None not in compiled.gan.compiler.graphs.values()
+
+
 def test_kinks_are_compiled_and_resumed_as_kinks(tmp_path, monkeypatch):
     "A compiled trace with the curvature of ReLU is the plain one; a stopped trace is continued by none of another width"
     points = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
