@@ -94,6 +94,7 @@ def trained(case: str, n: int, epochs: int, log=None, **how):
 
 def step(repeats):
     for case in CASES:
+        torch._dynamo.reset()  # what it compiled for the case before counts towards its limit
         gan, s, b, w, u = at_a_step(case)
         def by_pytorch():
             with patch('gan_influence.influence.twice', lambda values: nullcontext()): backtrack(gan, u, s, b, w)

@@ -85,7 +85,7 @@ def agreement(
     predicted: torch.Tensor,  # `(n,)` scores
     true: torch.Tensor,  # `(n,)` what really happened
     extremes: float = .1,  # share of the instances that count as extreme, half of them at each end, for Jaccard
-) -> dict:  # tau, spearman, jaccard, jaccard_by_chance, pearson, slope, relative_error
+) -> dict:  # tau, spearman, jaccard, jaccard_by_chance, pearson, slope, relative_error (largest error over largest true change)
     "How well predictions agree with the truth; raises `ValueError` for lists that cannot be compared"
     p, t = (np.asarray(torch.as_tensor(o), np.float64) for o in (predicted, true))
     if p.shape != t.shape or p.ndim != 1 or len(p) < 3: raise ValueError(f'two lists of one length, three or more, are compared; got shapes {p.shape} and {t.shape}.')
@@ -125,15 +125,16 @@ def linear_datamodeling(
     seed: int = 0,  # of the sets
     confidence: float = .95,  # of the interval, bootstrapped over the sets
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
-    draws: int | Iterable[int] | None = None,  # trainings to average over, as in `true_changes`; default: as many as the scores
-) -> pd.DataFrame:  # a row per metric: drop, subsets, lds, low, high, pearson, slope
+    draws: int | Iterable[int] | None = None,  # trainings to average over, as in `true_changes`; default: those that were scored. range(1, 4): three others, whose batches and latents no score has seen
+) -> pd.DataFrame:  # a row per metric: epochs, drop, subsets, draws, lds, low, high, pearson, slope
     "Rank correlation of the summed scores of random sets with the true change of each metric in their absence; raises `ValueError` for what does not fit"
     metrics, sets = named(metrics), random_sets(len(run.data), drop, subsets, seed)
     scores.check(run)
+    epochs, draws = scores.epochs_to_retrain(epochs), which_draws(scores.draws if draws is None else draws)
     predicted = [scores[name][sets].sum(1) for name in metrics]
-    changes = true_changes(run, metrics, leaving_out(run, sets), scores.epochs_to_retrain(epochs), chunk=chunk, renormalise=scores.renormalised, draws=scores.draws if draws is None else draws).mean(0)
+    changes = true_changes(run, metrics, leaving_out(run, sets), epochs, chunk=chunk, renormalise=scores.renormalised, draws=draws).mean(0)
     found = []
     for name, p, true in zip(metrics, predicted, changes.T):
         a, (low, high) = agreement(p, true), bootstrapped(stats.spearmanr, p, true, seed, confidence).confidence_interval
-        found.append(dict(metric=name, drop=drop, subsets=subsets, lds=a['spearman'], low=low, high=high, pearson=a['pearson'], slope=a['slope']))
+        found.append(dict(metric=name, epochs=epochs, drop=drop, subsets=subsets, draws=' '.join(map(str, draws)), lds=a['spearman'], low=low, high=high, pearson=a['pearson'], slope=a['slope']))
     return pd.DataFrame(found)

@@ -281,7 +281,7 @@ def influence(
     replay: Schedule | None = None,  # which states to hold between two that the log kept; default: what fits into half a GiB, and no more than helps
     kinks: float | None = None,  # width of the bumps that give ReLU its curvature, in standard deviations of what it is given: with .01 removals are predicted better over several epochs; None: the exact derivative
 ) -> Scores:
-    "Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, made exact). Raises `ValueError` for what does not fit the run, and `ArithmeticError` where the derivative grows beyond all numbers"
+    "Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, for all that `GAN` can be). Raises `ValueError` for what does not fit the run, and `ArithmeticError` where the derivative grows beyond all numbers"
     if not isinstance(run, Run): raise ValueError(f'scores are of a run, as `train` or `Run.open(path, gan, data)` returns it, not of a {type(run).__name__}.')
     metrics = named(metrics)
     first, device = run.first_epoch(epochs), run.data.device

@@ -39,9 +39,8 @@ class Every:
 
 @dataclass(frozen=True)
 class Root:
-    "Every √T-th state"
+    "Every √T-th state: `Every`, once it is known of how many steps"
     folder: str | Path | None = None
-    slots = math.inf
 
     def of(self, steps: int) -> Every:
         "The stride for so many steps"

@@ -73,7 +73,7 @@ def image_grid(
     fig, axes = plt.subplots(rows, cols, figsize=(cols * scale, rows * scale * (1 + above) + .3), squeeze=False, layout='constrained')
     for ax in axes.flat: ax.axis('off')
     for ax, im in zip(axes.flat, images.detach().cpu().float().add(1).div(2).clamp(0, 1)): ax.imshow(im.permute(1, 2, 0).squeeze(-1), cmap='gray', vmin=0, vmax=1)
-    for ax, c in zip(axes.flat, captions): ax.set_title(c, fontsize=6)
+    for ax, c in zip(axes.flat, captions): ax.set_title(c, fontsize=7)
     fig.suptitle(title, fontsize=10)
     return fig
 
