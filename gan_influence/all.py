@@ -13,7 +13,8 @@ from gan_influence.run import Cost, Run, train
 from gan_influence.retrain import leaving_out, retrain, retrain_many
 from gan_influence.branch import redrawn, reweighted
 from gan_influence.metrics import ALL, FID, IS, DiscriminatorLoss, Metric, evaluate
-from gan_influence.influence import Scores, backtrack, gradient, influence
+from gan_influence.scores import Scores
+from gan_influence.influence import backtrack, gradient, influence
 from gan_influence.implicit import GMRES, Neumann, NotConverged, influence_implicit
 from gan_influence.baselines import chance, isolation_forest
 from gan_influence.cleanse import best, cleanse
