@@ -195,7 +195,7 @@ def recommend(table: pd.DataFrame, target: float) -> tuple[int | None, str]:
     if table.empty: return None, 'Nothing can be told: no removal reached the generator. Look back over more epochs.'
     holds = (table.tau > target - 1e-9).cummin()  # as far as no trace is worse
     n = max((i for i, ok in enumerate(holds & (table.tau - table['error'] > target - 1e-9), 1) if ok), default=0)
-    ks, back, tau = table.index.tolist(), lambda k: f'{k} epochs' if k > 1 else 'one epoch', lambda i: f'{table.tau.iloc[i]:.2f}' + (f' ± {table["error"].iloc[i]:.2f}' if table.tau.iloc[i] < 1 - 1e-9 else ', every probe in its place')
+    ks, back, tau = table.index.tolist(), lambda k: f'{k} epochs' if k > 1 else 'one epoch', lambda i: f'{table.tau.iloc[i]:.2f}' + (f' ± {table["error"].iloc[i]:.2f}' if table.tau.iloc[i] < 1 - 1e-9 else ' (every probe in its place)')
     if n == len(ks): return ks[-1], f'Trace up to {back(ks[-1])}: τ is {tau(-1)} there, as far back as was looked.' + _elsewhere(table, target, ks[-1])
     unsure, why = table.tau.iloc[n] > target - 1e-9, f'at {back(ks[n])} τ is {tau(n)}; {_cause(table.iloc[n])}.'
     if unsure: why = f'at {back(ks[n])} τ is {tau(n)}, which may be enough, and more probes would tell.'
