@@ -129,7 +129,7 @@ def plot_cleansing(
     "Gain of every metric, in its own unit, against the number of instances removed, a line per selection, baselines dashed; its standard error over draws, or its standard deviation over seeds. Dotted: what was predicted"
     metrics, names = list(table.metric.unique()), list(table.selection.unique())
     ours = {name: f'C{i}' for name, i in zip((n for n in names if n not in BASELINES), (0, 1, 2, 3, 6, 8, 9) * len(names))}  # not the baselines' colours
-    fig, axes = plt.subplots(1, len(metrics), figsize=(4.6 * len(metrics), 3.2), squeeze=False, layout='constrained')
+    fig, axes = plt.subplots(1, len(metrics), figsize=(4 * len(metrics) + 1.6, 3.2), squeeze=False, layout='constrained')
     for ax, metric in zip(axes[0], metrics):
         for i, name in enumerate(names):
             by_size = table[(table.metric == metric) & (table.selection == name)].groupby('removed')
@@ -140,7 +140,7 @@ def plot_cleansing(
             ax.errorbar(beside, mean, None if alone else spread, fmt='o-' if name in ours else 's--', ms=3, lw=2 if name in ours else 1, elinewidth=.8, label=name, color={**BASELINES, **ours}[name])
         _dot_predicted(ax, table[table.metric == metric], ours)
         ax.axhline(0, color='grey', lw=.5); ax.set_title(f'test {metric}'); ax.set_xlabel('instances removed'); ax.set_ylabel('gain (up is better)')
-    axes[0, 0].legend(fontsize=7)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=7, loc='outside right upper', frameon=False)
     return fig
 
 def _dot_predicted(ax, table: pd.DataFrame, colors: dict):
