@@ -85,7 +85,7 @@ OURS = re.compile(r'step-\d{8,}\.safetensors|[a-z-]+-[0-9a-f]{32}|\..+\.[0-9a-f]
 class Directory:
     "Keeps a run in a directory: every finished epoch is safe, whatever happens next"
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = Path(path).expanduser().absolute()  # holds when the working directory changes
         for part in ('states', 'unfinished'):
             if (self.path/part).is_symlink(): raise RunError(f'{self.path/part} is a link, which could lead out of the run directory: put the folder itself there.')
         self.record = self._read_record() if (self.path/'run.json').exists() else None

@@ -139,6 +139,17 @@ def test_a_planted_link_is_not_followed(tmp_path):
     assert files(outside) == before
 
 
+def test_a_run_stays_where_it_is_when_the_working_directory_changes(tmp_path, monkeypatch):
+    gan, data = setup()
+    monkeypatch.chdir(tmp_path)
+    run = train(gan, data.train, 2, 20, path='run')
+    (tmp_path/'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path/'elsewhere')
+    influence(run, ALL(data.valid), 1)
+    assert run.path == tmp_path/'run' and same(run.state(), train(gan, data.train, 2, 20).state())
+    assert not files(tmp_path/'elsewhere')
+
+
 def test_work_interrupted_at_its_very_end_is_still_finished(tmp_path, monkeypatch):
     gan, data = setup()
     run = train(gan, data.train, 2, 20, path=tmp_path/'run')
