@@ -33,7 +33,8 @@ def adaptive_greedy(
     if len(metrics := named(metric)) > 1: raise ValueError('an order is by one metric: ask for each by itself.')
     [(name, metric)] = metrics.items()
     check_direction(name, better := getattr(metric, 'higher_is_better', None))
-    work = Unfinished(run.path, 'adaptive', run.key, run.first_epoch(epochs), kinks, name, better, fingerprint_state(gradient(metric, run.model)[1]), ends)
+    work = Unfinished(run.path, 'adaptive', run.key, run.first_epoch(epochs), kinks, name, better,
+                      fingerprint_state(gradient(metric, run.model)[1]), ends)
     gone = begun[0]['gone'] if (begun := work.load()) else torch.empty(0, dtype=torch.int64)
     with Progress(len(ends), 'adaptive greedy', leave=False) as bar:
         bar.update(sum(end <= len(gone) for end in ends))

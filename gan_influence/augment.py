@@ -30,7 +30,8 @@ def translation(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     "Shift by up to an eighth of the side, each way"
     reach = [(side + 4) // 8 for side in x.shape[2:]]
     padded = F.pad(x, (reach[1], reach[1], reach[0], reach[0]))
-    rows, cols = ((torch.arange(side, device=x.device) + (v * (2 * r + 1)).long().clamp(max=2 * r)[:, None]) for side, r, v in zip(x.shape[2:], reach, u.T))
+    rows, cols = ((torch.arange(side, device=x.device) + (v * (2 * r + 1)).long().clamp(max=2 * r)[:, None])
+                  for side, r, v in zip(x.shape[2:], reach, u.T))
     return padded[torch.arange(len(x), device=x.device)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 def cutout(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
@@ -42,7 +43,8 @@ def cutout(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         inside.append((place >= centre - half // 2) & (place < centre - half // 2 + half))
     return x * ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])
 
-CHANGES = dict(brightness=(brightness, 1), saturation=(saturation, 1), contrast=(contrast, 1), translation=(translation, 2), cutout=(cutout, 2))  # each with the numbers it takes
+# each with the numbers it takes
+CHANGES = dict(brightness=(brightness, 1), saturation=(saturation, 1), contrast=(contrast, 1), translation=(translation, 2), cutout=(cutout, 2))
 
 # %% ../nbs/09_augment.ipynb #e789e3ed
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Augment:
 
     def __post_init__(self):
         object.__setattr__(self, 'changes', (self.changes,) if isinstance(self.changes, str) else tuple(self.changes))
-        if unknown := [c for c in self.changes if c not in CHANGES]: raise ValueError(f'no change is called {unknown[0]!r}: choose from {", ".join(CHANGES)}.')
+        if unknown := [c for c in self.changes if c not in CHANGES]:
+            raise ValueError(f'no change is called {unknown[0]!r}: choose from {", ".join(CHANGES)}.')
 
     @property
     def numbers(self) -> int:
@@ -61,7 +64,9 @@ class Augment:
 
     def __call__(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         "Images `(B, C, H, W)` and uniform numbers `(B, numbers)` → images"
-        if x.dim() != 4: raise ValueError(f'augmentation is for images `(B, C, H, W)`, not for shape {tuple(x.shape)}: write a function of your own, with an attribute `numbers`.')
+        if x.dim() != 4:
+            raise ValueError(f'augmentation is for images `(B, C, H, W)`, not for shape {tuple(x.shape)}: write a function of your own, with an '
+                             'attribute `numbers`.')
         for change in self.changes:
             f, n = CHANGES[change]
             x, u = f(x, u[:, :n]), u[:, n:]

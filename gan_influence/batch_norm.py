@@ -25,11 +25,14 @@ def batch_norms(net: nn.Module) -> dict[str, nn.Module]:
     "The batch norms of a network that take statistics of their batch, by name; raises `ValueError` for one whose averages cannot be replayed"
     norms = {name: m for name, m in net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)}
     for name, m in norms.items():
-        if m.running_mean is None: raise ValueError(f'batch norm {name!r} keeps no running averages, so it would treat an instance by what is beside it when evaluated too: leave track_running_stats on.')
+        if m.running_mean is None:
+            raise ValueError(f'batch norm {name!r} keeps no running averages, so it would treat an instance by what is beside it when evaluated too: '
+                             'leave track_running_stats on.')
         if m.momentum is None: raise ValueError(f'batch norm {name!r} averages over all steps alike (momentum=None): give it a momentum, e.g. 0.1.')
     return norms
 
-SWITCHED = 'batch norms were switched to evaluation since training began: call .train() on the networks that were given to the GAN, and use `model.G` or `model.modules()` to generate.'
+SWITCHED = ('batch norms were switched to evaluation since training began: call .train() on the networks that were given to the GAN, '
+            'and use `model.G` or `model.modules()` to generate.')
 
 def running_averages(net: nn.Module) -> dict[str, torch.Tensor]:
     "Copies of the running averages of these layers, under their names in `net`"
@@ -53,7 +56,8 @@ def statistics(
     left = 1 - p.square().sum() / size
     return mean, var, var / torch.where(left > 0, left, 1), (total != 0).to(w)
 
-def normalise(x: torch.Tensor, mean: torch.Tensor, var: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float) -> torch.Tensor:
+def normalise(x: torch.Tensor, mean: torch.Tensor, var: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None,
+              eps: float) -> torch.Tensor:
     "Instances `(B, C, ...)` less a mean, over a standard deviation, times a scale, plus a shift, of every channel"
     scale = (var + eps).rsqrt()
     x = (x - _wide(mean, x)) * _wide(scale if weight is None else scale * weight, x)
@@ -70,7 +74,8 @@ _listener = ContextVar('who is told what the batch norms of a pass read', defaul
 def recorded(tracked: bool = True) -> Iterator[dict]:  # pass → layer → mean, corrected variance and momentum, for every call of the layer
     "Collect what batch norms read in the calls within, as something to differentiate or as mere numbers"
     record = {}
-    def listen(label, read): record[label] = {layer: [tuple(t if tracked else t.detach() for t in values) for values in each] for layer, each in read.items()}
+    def listen(label, read): record[label] = {layer: [tuple(t if tracked else t.detach() for t in values) for values in each]
+                                              for layer, each in read.items()}
     token = _listener.set(listen)
     try: yield record
     finally: _listener.reset(token)
@@ -97,8 +102,12 @@ class _Replaced(TorchFunctionMode):
 
 def check_rows(name: str | None, x: torch.Tensor, w: torch.Tensor | None):
     "Raise `ValueError` unless a layer is one of the network's own, and is given a row per instance and more than one value per channel"
-    if name is None: raise ValueError('a network calls batch_norm on statistics of its batch by itself: use nn.BatchNorm layers with running averages, in training mode.')
-    if w is not None and len(x) != len(w): raise ValueError(f'batch norm {name!r} is given {len(x)} rows for {len(w)} instances: keep a row per instance, (B, C, T) instead of (B·T, C).')
+    if name is None:
+        raise ValueError('a network calls batch_norm on statistics of its batch by itself: use nn.BatchNorm layers with running averages, in '
+                         'training mode.')
+    if w is not None and len(x) != len(w):
+        raise ValueError(f'batch norm {name!r} is given {len(x)} rows for {len(w)} instances: keep a row per instance, (B, C, T) instead of (B·T, '
+                         'C).')
     if len(x) * x.shape[2:].numel() < 2: raise ValueError('a batch norm in training needs more than one value per channel: use a larger batch.')
 
 def call_in_training(

@@ -68,7 +68,8 @@ class Reweighted(Run):
     def first_epoch(self, epochs: int | None) -> int:
         "Where the last `epochs` epochs begin; None means all that had these weights"
         first = self.since if epochs is None else super().first_epoch(epochs)
-        if first < self.since: raise ValueError(f'only the last {self.epochs - self.since} epochs of this run had its weights, {epochs} were asked for: choose no more.')
+        if first < self.since:
+            raise ValueError(f'only the last {self.epochs - self.since} epochs of this run had its weights, {epochs} were asked for: choose no more.')
         return first
 
 def reweighted(
@@ -80,5 +81,6 @@ def reweighted(
 ) -> Run:
     "The run as it would have been, had some instances been absent from its last epochs, or had other weights; raises `ValueError` and `Diverged`"
     first, w = run.first_epoch(epochs), counterfactual_weights(run, without, weights)
-    if isinstance(run, Reweighted) and first > run.since: raise ValueError(f'this run has other weights already in its last {run.epochs - run.since} epochs: give others to all of them, or to none.')
+    if isinstance(run, Reweighted) and first > run.since:
+        raise ValueError(f'this run has other weights already in its last {run.epochs - run.since} epochs: give others to all of them, or to none.')
     return _trained(Reweighted(run, w, first, run.plan, Branch(run, first, weights=[first, fingerprint(w)])), run.epochs)

@@ -37,7 +37,8 @@ def true_changes(
     values = lambda model: [evaluate(m, model) for m in metrics.values()]
     full = lambda draw: [run.weights()] if draw else []  # what a draw is without any change; the run itself is there
     wanted = [(i, w) for i in draws for w in (*full(i), *weights)]
-    found = [values(model) for model in retrain_many(run, [w for _, w in wanted], epochs, chunk=chunk, renormalise=renormalise, draw=[i for i, _ in wanted])]
+    found = [values(model) for model in retrain_many(run, [w for _, w in wanted], epochs, chunk=chunk, renormalise=renormalise,
+                                                     draw=[i for i, _ in wanted])]
     if 0 in draws: found.insert(draws.index(0) * (1 + len(weights)), values(run.model))
     found = torch.tensor(found, dtype=torch.float64).view(len(draws), 1 + len(weights), -1)
     return found[:, 1:] - found[:, :1]
@@ -69,7 +70,8 @@ def finite_differences(
     renormalise: bool = False,  # as in `retrain`
 ) -> torch.Tensor:  # `(len(indices), M)`, float64, in the metrics' units
     "Minus the central difference of every metric in each instance's weight: what a score is, up to rounding and eps²; raises `ValueError` for a run in float32"
-    if run.data.dtype != torch.float64: raise ValueError(f'differences this small drown in {run.data.dtype}: train on data.double() with networks in float64.')
+    if run.data.dtype != torch.float64:
+        raise ValueError(f'differences this small drown in {run.data.dtype}: train on data.double() with networks in float64.')
     idx = as_indices(run, indices)[:, None]
     rows = torch.cat([leaving_out(run, idx, 1 + e) for e in (-eps, eps)])
     less, more = true_changes(run, metrics, rows, epochs, chunk=chunk, renormalise=renormalise)[0].chunk(2)
@@ -88,11 +90,13 @@ def agreement(
 ) -> dict:  # tau, spearman, jaccard, jaccard_by_chance, pearson, slope, relative_error (largest error over largest true change)
     "How well predictions agree with the truth; raises `ValueError` for lists that cannot be compared"
     p, t = (np.asarray(torch.as_tensor(o), np.float64) for o in (predicted, true))
-    if p.shape != t.shape or p.ndim != 1 or len(p) < 3: raise ValueError(f'two lists of one length, three or more, are compared; got shapes {p.shape} and {t.shape}.')
+    if p.shape != t.shape or p.ndim != 1 or len(p) < 3:
+        raise ValueError(f'two lists of one length, three or more, are compared; got shapes {p.shape} and {t.shape}.')
     if not p.std() or not t.std(): raise ValueError('all values are equal: there is nothing to compare. Choose instances that were in a traced step.')
     m = max(1, int(extremes * len(p) / 2))
     ends = [set(o[:m]) | set(o[-m:]) for o in (p.argsort(kind='stable'), t.argsort(kind='stable'))]
-    return dict(tau=float(stats.kendalltau(p, t).statistic), spearman=float(stats.spearmanr(p, t).statistic), jaccard=len(ends[0] & ends[1]) / len(ends[0] | ends[1]),
+    return dict(tau=float(stats.kendalltau(p, t).statistic), spearman=float(stats.spearmanr(p, t).statistic),
+                jaccard=len(ends[0] & ends[1]) / len(ends[0] | ends[1]),
                 jaccard_by_chance=jaccard_by_chance(len(p), len(ends[0])), pearson=float(stats.pearsonr(p, t).statistic),
                 slope=float(stats.linregress(p, t).slope), relative_error=float(np.abs(p - t).max() / np.abs(t).max()))
 
@@ -104,13 +108,15 @@ def bootstrapped(
 ):  # with `confidence_interval` and `standard_error`
     "How far a rank correlation can be told from these pairs: `scipy.stats.bootstrap` over them; a resample in which all is equal counts as 0"
     pairs = [np.asarray(torch.as_tensor(o), np.float64) for o in (predicted, true)]
-    return stats.bootstrap(pairs, lambda p, t: correlation(p, t).statistic if np.ptp(p) and np.ptp(t) else 0., paired=True, vectorized=False, n_resamples=999, confidence_level=confidence, method='percentile', rng=seed)
+    return stats.bootstrap(pairs, lambda p, t: correlation(p, t).statistic if np.ptp(p) and np.ptp(t) else 0., paired=True, vectorized=False,
+                           n_resamples=999, confidence_level=confidence, method='percentile', rng=seed)
 
 # %% ../nbs/27_check.ipynb #c20e9766
 def random_sets(n: int, drop: float, subsets: int, seed: int = 0) -> torch.Tensor:  # `(subsets, removed)` indices
     "Sets that leave out a share `drop` of `n` instances; raises `ValueError` for shares and numbers that say nothing"
     removed = round(drop * n)
-    if not 1 <= removed < n: raise ValueError(f'a drop of {drop} leaves out {removed} of {n} instances: choose a share that leaves out one or more, and not all.')
+    if not 1 <= removed < n:
+        raise ValueError(f'a drop of {drop} leaves out {removed} of {n} instances: choose a share that leaves out one or more, and not all.')
     if whole(subsets, 'subsets') < 10: raise ValueError(f'{subsets} sets rank too little: choose 10 or more.')
     return torch.stack([permutation(n, seed, 'linear datamodeling', i)[:removed] for i in range(subsets)])
 
@@ -125,7 +131,7 @@ def linear_datamodeling(
     seed: int = 0,  # of the sets
     confidence: float = .95,  # of the interval, bootstrapped over the sets
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
-    draws: int | Iterable[int] | None = None,  # trainings to average over, as in `true_changes`; default: those that were scored. range(1, 4): three others, whose batches and latents no score has seen
+    draws: int | Iterable[int] | None = None,  # trainings to average over, as in `true_changes`; default: those scored; range(1, 4): three others
 ) -> pd.DataFrame:  # a row per metric: epochs, drop, subsets, draws, lds, low, high, pearson, slope
     "Rank correlation of the summed scores of random sets with the true change of each metric in their absence; raises `ValueError` for what does not fit"
     metrics, sets = named(metrics), random_sets(len(run.data), drop, subsets, seed)
@@ -136,5 +142,6 @@ def linear_datamodeling(
     found = []
     for name, p, true in zip(metrics, predicted, changes.T):
         a, (low, high) = agreement(p, true), bootstrapped(stats.spearmanr, p, true, seed, confidence).confidence_interval
-        found.append(dict(metric=name, epochs=epochs, drop=drop, subsets=subsets, draws=' '.join(map(str, draws)), lds=a['spearman'], low=low, high=high, pearson=a['pearson'], slope=a['slope']))
+        found.append(dict(metric=name, epochs=epochs, drop=drop, subsets=subsets, draws=' '.join(map(str, draws)), lds=a['spearman'], low=low,
+                          high=high, pearson=a['pearson'], slope=a['slope']))
     return pd.DataFrame(found)

@@ -44,21 +44,25 @@ def cleanse(
     scores = selections if isinstance(selections, Scores) else None
     if scores:
         scores.check(run)
-        if renormalise not in (None, scores.renormalised): raise ValueError(f'these scores predict a retraining with renormalise={scores.renormalised}: leave renormalise out, or score again.')
+        if renormalise not in (None, scores.renormalised):
+            raise ValueError(f'these scores predict a retraining with renormalise={scores.renormalised}: leave renormalise out, or score again.')
         selections, epochs, renormalise = scores.orders(), scores.epochs_to_retrain(epochs), scores.renormalised
-    if epochs is None: raise ValueError('say how many of the last epochs to retrain: as many as the scores traced, so that what was predicted is what is tested.')
+    if epochs is None:
+        raise ValueError('say how many of the last epochs to retrain: as many as the scores traced, so that what was predicted is what is tested.')
     run.first_epoch(epochs)
     selections = check_orders(run, selections, sizes) | check_orders(run, {} if baselines is None else baselines, sizes)
     draws = which_draws(draws)
     model = run.model
     check_metrics(metrics.values(), model)
     before = {k: evaluate(m, model) for k, m in metrics.items()}
-    work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise := bool(renormalise), before, [_identity(m, model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
+    work = Unfinished(run.path, 'cleanse', run.key, epochs, renormalise := bool(renormalise), before,
+                      [_identity(m, model) for m in metrics.values()], {k: fingerprint(as_indices(run, o)) for k, o in selections.items()})
     tested = {_key(0): before} | (begun[1] if (begun := work.load()) else {})  # draw, size, selection → the metrics after
     cells = [(size, name) for size in sizes for name in selections]
     full = lambda draw: [(0, '')] if draw else []  # what a draw is with all instances; the run itself is there
     wanted = [(i, *cell) for i in draws for cell in (*full(i), *cells)]
-    promised = scores and {(size, name, k): _predicted(scores, k, as_indices(run, selections[name])[:size], epochs) for size, name in cells for k in metrics}
+    promised = scores and {(size, name, k): _predicted(scores, k, as_indices(run, selections[name])[:size], epochs) for size, name in cells
+                           for k in metrics}
     table = lambda: _table(tested, cells, draws, metrics, epochs, promised)
     with Progress(len(wanted), 'cleanse') as bar:
         for (draw, size, name), model in _retrained(run, selections, wanted, tested, epochs, renormalise):
@@ -74,7 +78,8 @@ def _key(draw: int, size: int = 0, name: str = '') -> str:
     "What a retraining is kept by"
     return f'{draw} {size} {name}'
 
-def _retrained(run: Run, selections: dict, wanted: list[tuple[int, int, str]], tested: dict, epochs: int, renormalise: bool) -> Iterator[tuple[tuple, Model | None]]:
+def _retrained(run: Run, selections: dict, wanted: list[tuple[int, int, str]], tested: dict, epochs: int,
+               renormalise: bool) -> Iterator[tuple[tuple, Model | None]]:
     "The GAN of each draw without the first of a selection, a group trained together; None where a whole group was tested before"
     many = together(run, len({draw for draw, *_ in wanted}) > 1)
     for group in (wanted[i:i + many] for i in range(0, len(wanted), many)):
@@ -90,11 +95,14 @@ def _identity(metric: Callable, model) -> str:
 def check_orders(run: Run, selections: dict, sizes: list[int]) -> dict:
     "The selections; raises `ValueError` unless each names enough different instances of the run"
     n = len(run.data)
-    if not isinstance(selections, dict) or not all(isinstance(name, str) for name in selections): raise ValueError('pass orders of removal by name, as {"mine": indices}, or scores.')
-    if bad := [s for s in sizes if not 1 <= s < n] or ([] if sizes else ['none']): raise ValueError(f'{bad[0]} of {n} instances cannot be removed: choose sizes from 1 to {n - 1}.')
+    if not isinstance(selections, dict) or not all(isinstance(name, str) for name in selections):
+        raise ValueError('pass orders of removal by name, as {"mine": indices}, or scores.')
+    if bad := [s for s in sizes if not 1 <= s < n] or ([] if sizes else ['none']):
+        raise ValueError(f'{bad[0]} of {n} instances cannot be removed: choose sizes from 1 to {n - 1}.')
     for name, order in selections.items():
         first = as_indices(run, order)[:max(sizes)]
-        if len(first.unique()) < max(sizes): raise ValueError(f'selection {name!r} names {len(first.unique())} instances, fewer than the {max(sizes)} to remove.')
+        if len(first.unique()) < max(sizes):
+            raise ValueError(f'selection {name!r} names {len(first.unique())} instances, fewer than the {max(sizes)} to remove.')
     return selections
 
 def _predicted(scores: Scores, metric: str, removed: torch.Tensor, epochs: int) -> float:
@@ -106,7 +114,9 @@ def _table(tested: dict, cells: list[tuple[int, str]], draws: list[int], metrics
     "What was tested so far, averaged over the draws in which it was"
     found = {(size, name): seen for size, name in cells if (seen := [i for i in draws if _key(i, size, name) in tested])}
     predicted = lambda *cell: {} if promised is None else dict(predicted=promised[cell])
-    rows = [dict(selection=name, removed=size, epochs=epochs, metric=k) | _change(m, *([tested[_key(i, *cell)][k] for i in seen] for cell in ((), (size, name))), predicted(size, name, k), len(draws))
+    values = lambda seen, cell, k: [tested[_key(i, *cell)][k] for i in seen]
+    rows = [dict(selection=name, removed=size, epochs=epochs, metric=k)
+            | _change(m, values(seen, (), k), values(seen, (size, name), k), predicted(size, name, k), len(draws))
             for (size, name), seen in found.items() for k, m in metrics.items()]
     return pd.DataFrame(rows)
 
@@ -114,14 +124,19 @@ def _change(metric: Callable, before: list[float], after: list[float], predicted
     "A metric before and after, in each of some draws, its mean change and gain, and what was predicted; with several draws, how many there are so far, and the error"
     change, better = np.subtract(after, before), getattr(metric, 'higher_is_better', None)
     error = dict(draws=len(change), error=change.std(ddof=1) / len(change)**.5 if len(change) > 1 else np.nan) if draws > 1 else {}
-    return dict(before=np.mean(before), after=np.mean(after), change=change.mean(), gain=np.nan if better is None else change.mean() if better else -change.mean(), **predicted, **error)
+    return dict(before=np.mean(before), after=np.mean(after), change=change.mean(),
+                gain=np.nan if better is None else change.mean() if better else -change.mean(), **predicted, **error)
 
 # %% ../nbs/25_cleanse.ipynb #2050302a
 def best(
     table: pd.DataFrame,  # of `cleanse`
     metric: str,  # its name in the table
 ) -> pd.DataFrame:  # a row per selection, best first
-    "The size with the largest gain of every selection. The test split chooses it, so that gain is flattered: to report one, fix its size beforehand. Raises `ValueError` for a metric without gains"
+    """The size with the largest gain of every selection; raises `ValueError` for a metric without gains.
+
+    The test split chooses it, so that gain is flattered: to report one, fix its size beforehand."""
     rows = table[(table.metric == metric) & table.gain.notna()]
-    if rows.empty: raise ValueError(f'the table has no gains on {metric!r}: it has {", ".join(table.metric.unique())}; a metric of yours needs its direction, Metric(fn, name, higher_is_better).')
+    if rows.empty:
+        raise ValueError(f'the table has no gains on {metric!r}: it has {", ".join(table.metric.unique())}; a metric of yours needs its direction, '
+                         'Metric(fn, name, higher_is_better).')
     return rows.loc[rows.groupby('selection').gain.idxmax()].sort_values('gain', ascending=False, ignore_index=True)

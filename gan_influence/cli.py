@@ -41,7 +41,9 @@ from .show import plot_agreement, plot_cleansing, plot_points, plot_samples, plo
 from .trust import TARGET_TAU, Trust, recommend, trust
 
 # %% ../nbs/32_cli.ipynb #b7990da7
-NETS, OPTIMISERS, SCHEDULES = dict(FCGAN=FCGAN, DCGAN=DCGAN), dict(SGD=SGD, RMSprop=RMSprop, Adam=Adam, AdamW=AdamW), dict(LinearDecay=LinearDecay, InverseSqrt=InverseSqrt)
+NETS = dict(FCGAN=FCGAN, DCGAN=DCGAN)
+OPTIMISERS = dict(SGD=SGD, RMSprop=RMSprop, Adam=Adam, AdamW=AdamW)
+SCHEDULES = dict(LinearDecay=LinearDecay, InverseSqrt=InverseSqrt)
 
 def make(words: dict):
     "What a name and its arguments describe: networks, an optimiser, a schedule"
@@ -52,12 +54,15 @@ def build(recipe: dict, device: str | torch.device = 'cpu', file: str | None = N
     "The GAN that a recipe describes, and its data, from another `file` where theirs was moved, on a device, where the GAN will follow"
     try:
         where = recipe['data'] | (dict(file=file) if file else {})
-        if 'file' in where and not Path(where['file']).exists(): raise RunError(f'{where["file"]}, the data of this run, is not there: put it back, or say by --data where it is.')
+        if 'file' in where and not Path(where['file']).exists():
+            raise RunError(f'{where["file"]}, the data of this run, is not there: put it back, or say by --data where it is.')
         data = _data(where).to(device)
         fit = dict(x_dim=data.train.shape[1]) if recipe['nets']['name'] == 'FCGAN' else {}
-        gan = GAN(*make(recipe['nets'] | fit | dict(dtype=data.train.dtype)), z_dim=recipe['nets']['z_dim'], opt_g=make(recipe['opt_g']), opt_d=make(recipe['opt_d']), **recipe['gan'])
+        gan = GAN(*make(recipe['nets'] | fit | dict(dtype=data.train.dtype)), z_dim=recipe['nets']['z_dim'], opt_g=make(recipe['opt_g']),
+                  opt_d=make(recipe['opt_d']), **recipe['gan'])
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, MemoryError) as e:
-        raise RunError(f'the recipe of this run cannot be built ({type(e).__name__}: {e}). If it was not trained by the command line, open it in Python with `Run.open(path, gan, data)`.') from e
+        raise RunError(f'the recipe of this run cannot be built ({type(e).__name__}: {e}). If it was not trained by the command line, open it in '
+                       'Python with `Run.open(path, gan, data)`.') from e
     return gan, data
 
 def _data(where: dict) -> Data:
@@ -66,7 +71,8 @@ def _data(where: dict) -> Data:
 
 def open_run(path: str | Path, device: str | None = None, file: str | None = None) -> tuple[Run, Data]:
     "A run directory that the command line trained, with all three splits of its data, read from another `file` where they were moved, on a device as in `device_for`"
-    if not (Path(path)/'run.json').exists(): raise RunError(f'{path} is no run directory (it has no run.json): train one with `gan_influence train {path}`.')
+    if not (Path(path)/'run.json').exists():
+        raise RunError(f'{path} is no run directory (it has no run.json): train one with `gan_influence train {path}`.')
     gan, data = build(Directory(path).record.get('recipe') or {}, device_for(Path(path), device), file)
     return Run.open(path, gan, data.train), data
 
@@ -77,21 +83,26 @@ def device_for(path: Path, wanted: str | None) -> torch.device:
     try:
         torch.zeros(1, device=name).item()  # 'meta' has no values
         return torch.device(name)
-    except (RuntimeError, AssertionError, TypeError) as e: raise ValueError(f'there is no device {name!r} here{"" if wanted else ", where this run was trained"}: pass --device cpu, or another.') from e
+    except (RuntimeError, AssertionError, TypeError) as e:
+        raise ValueError(f'there is no device {name!r} here{"" if wanted else ", where this run was trained"}: pass --device cpu, or another.') from e
 
 # %% ../nbs/32_cli.ipynb #79f83a35
 def recipe(data: dict, nets: dict, opt: dict, **gan) -> dict:
     "A recipe with the same optimiser for both players"
     return dict(data=data, nets=nets, opt_g=opt, opt_d=opt, gan=gan)
 
-POINTS = dict(recipe=recipe(dict(data='2d-normal', train=10_000, valid=10_000, test=10_000, seed=0), dict(name='FCGAN', z_dim=10, seed=0), dict(name='SGD', lr=1e-2)),
+POINTS = dict(recipe=recipe(dict(data='2d-normal', train=10_000, valid=10_000, test=10_000, seed=0), dict(name='FCGAN', z_dim=10, seed=0),
+                            dict(name='SGD', lr=1e-2)),
               epochs=40, bs=100, k=1, sizes=[100, 500, 1000], headline=1000)
-PAPER_2D = dict(recipe=recipe(dict(data='2d-normal', train=50_000, valid=10_000, test=10_000, seed=0), dict(name='FCGAN', z_dim=10, seed=0), dict(name='SGD', lr=1e-3)),
+PAPER_2D = dict(recipe=recipe(dict(data='2d-normal', train=50_000, valid=10_000, test=10_000, seed=0), dict(name='FCGAN', z_dim=10, seed=0),
+                              dict(name='SGD', lr=1e-3)),
                 epochs=70, bs=100, k=1, sizes=[500, 2500, 5000], headline=5000)
 FALLING = dict(name='Adam', lr=dict(name='LinearDecay', lr=2e-3, steps=1500, end=5e-5), betas=[.5, .99])
-DIGITS = dict(recipe=recipe(dict(data='digits', sizes=[3000, 1000, 1000], seed=0), dict(name='DCGAN', z_dim=32, width=16, act='silu', seed=0), FALLING, alternating=True),
+DIGITS = dict(recipe=recipe(dict(data='digits', sizes=[3000, 1000, 1000], seed=0), dict(name='DCGAN', z_dim=32, width=16, act='silu', seed=0),
+                            FALLING, alternating=True),
               epochs=16, bs=32, k=1, sizes=[100, 300], headline=100)
-PAPER_MNIST = dict(recipe=recipe(dict(data='MNIST', sizes=[50_000, 10_000, 10_000], seed=0), dict(name='DCGAN', z_dim=32, width=32, seed=0), dict(name='SGD', lr=1e-3), l2_g=1e-3, l2_d=1e-3),
+PAPER_MNIST = dict(recipe=recipe(dict(data='MNIST', sizes=[50_000, 10_000, 10_000], seed=0), dict(name='DCGAN', z_dim=32, width=32, seed=0),
+                                 dict(name='SGD', lr=1e-3), l2_g=1e-3, l2_d=1e-3),
                    epochs=20, bs=100, k=1, sizes=[500, 2500, 10_000, 25_000], headline=25_000)
 PRESETS = {'points': POINTS, 'digits': DIGITS, 'paper-2d': PAPER_2D, 'paper-mnist': PAPER_MNIST}
 
@@ -102,7 +113,8 @@ def digit_classifier(path: Path, data: Data) -> Classifier:
     net, file = Classifier(int(data.labels['valid'].max()) + 1), path/'classifier.safetensors'
     if file.exists():
         try: net.load_state_dict(safetensors.torch.load(read_file(file)))
-        except (safetensors.SafetensorError, RuntimeError) as e: raise RunError(f'{file} is damaged ({e}): delete it, and it is trained again.') from e
+        except (safetensors.SafetensorError, RuntimeError) as e:
+            raise RunError(f'{file} is damaged ({e}): delete it, and it is trained again.') from e
         return net.to(data.valid.device).eval().requires_grad_(False)
     net = train_classifier(data.valid, data.labels['valid'], epochs=max(50, 100_000 // len(data.valid)))
     write_file(file, safetensors.torch.save(net.state_dict()))
@@ -123,11 +135,14 @@ def metrics_for(run: Run, data: Data, split: str, names: list | None = None) -> 
     return {n: makers[n]() for n in names}
 
 # %% ../nbs/32_cli.ipynb #10b9b3e3
-def score(run: Run, data: Data, names: list | None, epochs: int | None, kinks: float | None = None, draws: int = 1, renormalise: bool = False) -> Scores:
+def score(run: Run, data: Data, names: list | None, epochs: int | None, kinks: float | None = None, draws: int = 1,
+          renormalise: bool = False) -> Scores:
     "Score every training instance on the metrics and on the discriminator's loss, in one replay per draw"
     metrics = metrics_for(run, data, 'valid', names) | metrics_for(run, data, 'valid', ['D loss'])
-    scores = influence(run, metrics, epochs, renormalise=renormalise, kinks=kinks) if draws == 1 else expected_influence(run, metrics, epochs, draws=draws, renormalise=renormalise, kinks=kinks)
-    stale = [f for name in ('cleanse.csv', 'check.csv') if (f := run.path/name).exists()]  # of other scores: out of sight first, back if these cannot be written
+    scores = influence(run, metrics, epochs, renormalise=renormalise, kinks=kinks) if draws == 1 else expected_influence(run, metrics, epochs,
+        draws=draws, renormalise=renormalise, kinks=kinks)
+    # of other scores: out of sight first, back if these cannot be written
+    stale = [f for name in ('cleanse.csv', 'check.csv') if (f := run.path/name).exists()]
     for f in stale: f.rename(f'{f}.stale')
     try: scores.save(run.path/'scores.csv')
     except BaseException:
@@ -136,11 +151,13 @@ def score(run: Run, data: Data, names: list | None, epochs: int | None, kinks: f
     for f in stale: Path(f'{f}.stale').unlink()
     return scores
 
-def trust_run(run: Run, data: Data, name: str | None, epochs: int | None, probes: int, kinks: float | None = None, renormalise: bool = False) -> Trust:
+def trust_run(run: Run, data: Data, name: str | None, epochs: int | None, probes: int, kinks: float | None = None,
+              renormalise: bool = False) -> Trust:
     "How far back the scores of a metric can be believed"
     metric = next(iter(metrics_for(run, data, 'valid', [name] if name else None).values()))
     found = trust(run, metric, epochs, probes=probes, renormalise=renormalise, kinks=kinks)
-    write_file(run.path/'trust.csv', found.table.assign(metric=metric.name, renormalised=renormalise, kinks=kinks, run=fingerprint_state(run.state())).to_csv())
+    write_file(run.path/'trust.csv', found.table.assign(metric=metric.name, renormalised=renormalise, kinks=kinks,
+                                                        run=fingerprint_state(run.state())).to_csv())
     write_file(run.path/'trust.png', png(plot_trust(found)))
     return found
 
@@ -148,7 +165,8 @@ def load_scores(run: Run, data: Data) -> Scores:
     "What `score` left"
     if not (run.path/'scores.csv').exists(): raise RunError(f'{run.path} has no scores yet: run `gan_influence score {run.path}`.')
     scores = Scores.load(run.path/'scores.csv', data.train)
-    if scores.run != fingerprint_state(run.state()): raise RunError(f'{run.path} was trained further since it was scored: run `gan_influence score {run.path}` again.')
+    if scores.run != fingerprint_state(run.state()):
+        raise RunError(f'{run.path} was trained further since it was scored: run `gan_influence score {run.path}` again.')
     return scores
 
 def baselines(run: Run, data: Data) -> dict:
@@ -161,9 +179,13 @@ def cleanse_run(run: Run, data: Data, scores: Scores, sizes: list, draws: int = 
     tested = metrics_for(run, data, 'test', [n for n in scores.names if n != 'D loss'] or scores.names)
     unseen = range(scores.draws, scores.draws + draws) if draws > 1 else draws
     beside = baselines(run, data)
-    if adaptive and scores.renormalised: raise ValueError('adaptive greedy looks at trainings whose weights are not renormalised: score without --renormalise.')
-    if adaptive: beside |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, kinks=scores.kinks) for k, m in metrics_for(run, data, 'valid', list(tested)).items()}
-    return cleanse(run, scores, sizes, tested, baselines=beside, done=lambda t: write_file(run.path/'cleanse.csv', t.to_csv(index=False)), draws=unseen)
+    if adaptive and scores.renormalised:
+        raise ValueError('adaptive greedy looks at trainings whose weights are not renormalised: score without --renormalise.')
+    if adaptive:
+        beside |= {f'adaptive greedy on {k}': adaptive_greedy(run, m, sizes, scores.epochs, kinks=scores.kinks)
+                   for k, m in metrics_for(run, data, 'valid', list(tested)).items()}
+    return cleanse(run, scores, sizes, tested, baselines=beside, done=lambda t: write_file(run.path/'cleanse.csv', t.to_csv(index=False)),
+                   draws=unseen)
 
 def check_run(run: Run, data: Data, scores: Scores, name: str, instances: int) -> dict:
     "Leave instances out one at a time, in every draw that was scored, and compare with their scores"
@@ -191,13 +213,16 @@ def load_trust(run: Run) -> StoredTrust | None:
         table = pd.read_csv(run.path/'trust.csv', index_col='epochs')
         if set(table.run) != {now}: return None
         kinks = None if table.kinks.isna().all() else float(table.kinks.iloc[0])
-        return StoredTrust(table.metric.iloc[0], bool(table.renormalised.iloc[0]), kinks, Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU))
-    except (ValueError, TypeError, LookupError, AttributeError) as e: raise RunError(f'{run.path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
+        return StoredTrust(table.metric.iloc[0], bool(table.renormalised.iloc[0]), kinks,
+                           Trust(table, *recommend(table, TARGET_TAU), None, None, TARGET_TAU))
+    except (ValueError, TypeError, LookupError, AttributeError) as e:
+        raise RunError(f'{run.path/"trust.csv"} is damaged ({type(e).__name__}: {e}): delete it.') from e
 
 def recommended(run: Run, names: list[str], renormalise: bool, kinks: float | None) -> tuple[int | None, str]:
     "How many epochs to trace metrics in this way, and why: as many as `trust` recommended for one of them, 1 if it warned of all; None, for all, if it could not tell, or was not asked"
     doubt = load_trust(run)
-    if doubt is None or doubt.metric not in names or (doubt.renormalise, doubt.kinks) != (renormalise, kinks): return None, 'all, since `trust` has said nothing of such a trace'
+    if doubt is None or doubt.metric not in names or (doubt.renormalise, doubt.kinks) != (renormalise, kinks):
+        return None, 'all, since `trust` has said nothing of such a trace'
     if doubt.trust.table.tau.isna().all(): return None, f'all. `trust` on {doubt.metric}: {doubt.trust.reason}'
     if doubt.trust.epochs: return doubt.trust.epochs, f'{doubt.trust.epochs}, as `trust` recommended for {doubt.metric}'
     return 1, f'1. `trust` on {doubt.metric}: {doubt.trust.reason}'
@@ -214,7 +239,9 @@ def report_run(run: Run, scores: Scores) -> Path:
     "All that was done so far, on one page"
     sections, cleansed = {}, load_table(run.path/'cleanse.csv', 'selection', 'removed', 'metric', 'gain')
     if doubt := load_trust(run): sections[f'How far back scores on {doubt.metric} can be believed'] = [doubt.trust.reason, plot_trust(doubt.trust)]
-    if (check := load_table(run.path/'check.csv', 'metric', 'instance', 'predicted', 'true')) is not None: sections['Left out for real'] = [plot_agreement(torch.tensor(check.predicted), torch.tensor(check.true), f'change of {check.metric[0]} when an instance is left out')]
+    if (check := load_table(run.path/'check.csv', 'metric', 'instance', 'predicted', 'true')) is not None:
+        sections['Left out for real'] = [plot_agreement(torch.tensor(check.predicted), torch.tensor(check.true),
+                                                        f'change of {check.metric[0]} when an instance is left out')]
     return report(run, scores, cleansed, sections)
 
 # %% ../nbs/32_cli.ipynb #4883da5e
@@ -235,14 +262,17 @@ def verdict(table: pd.DataFrame, metric: str, size: int, n: int, what: str) -> s
     rival = others.gain.idxmax()
     word = 'improves' if ours.gain > 0 else 'worsens'
     rank = 'better than every baseline' if ours.gain > others.gain.max() else 'and a baseline does better'
-    return f'{what}: removing {size:,} of {n:,} by influence {word} test {metric} from {ours.before:.4f} to {ours.after:.4f}, {rank} (the best, {rival}: {others.after[rival]:.4f}).'
+    return (f'{what}: removing {size:,} of {n:,} by influence {word} test {metric} from {ours.before:.4f} to {ours.after:.4f}, {rank} (the best, '
+            f'{rival}: {others.after[rival]:.4f}).')
 
 def pictures(run: Run, scores: Scores, table: pd.DataFrame, size: int) -> dict:
     "The figures of a study by file name"
     name = scores.names[0]
     cleansed = retrain(run, without=scores.harmful(name, size), epochs=scores.epochs)
     if run.data.dim() == 2: figures = {'points': plot_points(scores, name, run.model, cleansed)}
-    else: figures = {f'harm-{k}': scores.show_harmful(k) for k in scores.names[:-1]} | {'samples': plot_samples({'before': run.model, f'after removing {size:,} by influence on {name}': cleansed}, n=40)}
+    else:
+        figures = {f'harm-{k}': scores.show_harmful(k) for k in scores.names[:-1]}
+        figures['samples'] = plot_samples({'before': run.model, f'after removing {size:,} by influence on {name}': cleansed}, n=40)
     return {k: png(f) for k, f in (figures | {'cleansing': plot_cleansing(table)}).items()}
 
 def demo(out: Path, paper: bool = False, device: str | None = None) -> list[str]:
@@ -256,7 +286,9 @@ def demo(out: Path, paper: bool = False, device: str | None = None) -> list[str]
         lines += [verdict(table, k, preset['headline'], run.plan.n, title) for k in scores.names[:-1]]
         figures = pictures(run, scores, table, preset['headline'])
         for k, content in figures.items(): write_file(out/folder/f'{k}.png', content)
-        sections[title] = [f'Trained on {data.source}; {run}. One training: before relying on a gain, see it in others (`gan_influence cleanse {out/folder} --sizes {preset["headline"]} --draws 10`).', *figures.values(), table.drop(columns=['change'])]
+        sections[title] = [f'Trained on {data.source}; {run}. One training: before relying on a gain, see it in others '
+                           f'(`gan_influence cleanse {out/folder} --sizes {preset["headline"]} --draws 10`).',
+                           *figures.values(), table.drop(columns=['change'])]
     page = write_report(out/'report.html', 'Which training instances help or harm a GAN', {'Verdict': lines, **sections})
     print(f'[{time.perf_counter() - start:4.0f} s] pictures, tables and report: {page.resolve()}\n', *lines, sep='\n')
     return lines
@@ -269,35 +301,45 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def parser() -> argparse.ArgumentParser:
     "The command's arguments"
-    top = argparse.ArgumentParser('gan_influence', description='Which training instances help or harm a GAN, and a better one without the harmful ones. Try: gan_influence demo')
+    top = argparse.ArgumentParser('gan_influence', description='Which training instances help or harm a GAN, and a better one without the harmful '
+                                  'ones. Try: gan_influence demo')
     top.add_argument('--version', action='version', version=f'gan_influence {__version__}')
     verbs = top.add_subparsers(dest='verb', required=True, metavar='VERB')
     def verb(name, help, run_directory=True):
         p = verbs.add_parser(name, help=help, description=help, formatter_class=_Help)
         if run_directory: p.add_argument('run', type=Path, help='run directory')
-        if run_directory and name != 'train': p.add_argument('--data', help='where its .npy file is now, if that was moved (default: where it was trained from)')
+        if run_directory and name != 'train':
+            p.add_argument('--data', help='where its .npy file is now, if that was moved (default: where it was trained from)')
         p.add_argument('--device', help='where to compute, such as cuda (default: where the run was trained; a new one, on the CPU)')
         return p
     p = verb('demo', 'the whole method on points in the plane and on real handwritten digits, a few minutes on a CPU', run_directory=False)
     p.add_argument('--out', type=Path, default=Path('demo'), help='folder for runs, pictures and the report; a stopped demo continues there')
-    p.add_argument('--paper', action='store_true', help="at Paper 1's own size: 50,000 points, and 50,000 digits of MNIST at width 32 (for `--device cuda`, or hours)")
+    p.add_argument('--paper', action='store_true', help="at Paper 1's own size: 50,000 points, and 50,000 digits of MNIST at width 32 (for `--device "
+                   "cuda`, or hours)")
     add_train_arguments(verb('train', 'train a GAN with its trajectory logged; the same command continues a stopped run'))
     p = verb('score', 'score every training instance: predicted change of each metric in its absence')
-    p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the discriminator is always added')
-    p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: what `trust` recommended for such a trace of this run; 1 if it warned of all; all if it has said nothing of it)')
-    p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact derivative')
-    p.add_argument('--renormalise', action='store_true', help='predict a training in which the weights of every batch are scaled to sum to its size, so that removing many does not weaken the real instances beside the generated ones')
+    p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the '
+                   'discriminator is always added')
+    p.add_argument('--epochs', type=int, help='how many of the last epochs to trace (default: what `trust` recommended for such a trace of this run; '
+                   '1 if it warned of all; all if it has said nothing of it)')
+    p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact '
+                   'derivative')
+    p.add_argument('--renormalise', action='store_true', help='predict a training in which the weights of every batch are scaled to sum to its size, '
+                   'so that removing many does not weaken the real instances beside the generated ones')
     p.add_argument('--draws', type=int, default=1, help='average over so many trainings, whose traced epochs have other batches and latents (try 10)')
     p = verb('trust', 'measure how far back the scores of a metric can be believed, before acting on them')
     p.add_argument('--metric', help='default: ALL for points, FID for labelled images')
     p.add_argument('--epochs', type=int, help='how far back to look (default: all)')
     p.add_argument('--probes', type=int, default=40, help='how many instances to leave out for real')
     p.add_argument('--renormalise', action='store_true', help='as in `score`')
-    p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact derivative')
+    p.add_argument('--kinks', type=float, help='give ReLU the curvature of its kinks, as bumps of this width (try .01); default: the exact '
+                   'derivative')
     p = verb('cleanse', 'remove the most harmful, retrain, test, and compare with the baselines')
     p.add_argument('--sizes', type=int, nargs='+', required=True, help='how many instances to remove')
-    p.add_argument('--draws', type=int, default=1, help='1: the training that was scored; more: the mean gain in so many others, whose retrained epochs have batches and latents that no score has seen (try 10)')
-    p.add_argument('--adaptive', action='store_true', help='try orders too that are scored anew, without those removed so far, at every size: for removing many')
+    p.add_argument('--draws', type=int, default=1, help='1: the training that was scored; more: the mean gain in so many others, whose retrained '
+                   'epochs have batches and latents that no score has seen (try 10)')
+    p.add_argument('--adaptive', action='store_true', help='try orders too that are scored anew, without those removed so far, at every size: for '
+                   'removing many')
     p = verb('check', 'leave instances out for real and compare with their scores')
     p.add_argument('--metric', help='default: the first that was scored')
     p.add_argument('--instances', type=int, default=20, help='how many to leave out, one at a time')
@@ -313,17 +355,23 @@ def add_train_arguments(p: argparse.ArgumentParser):
     p.add_argument('--act', choices=ACTIVATIONS, help="default: the papers'")
     p.add_argument('--loss', choices=LOSSES, default='nonsaturating', help='GAN loss')
     p.add_argument('--opt', choices=OPTIMISERS, default='SGD', help='optimiser of both players')
-    for who in 'gd': p.add_argument(f'--lr-{who}', type=float, default=1e-3, help='learning rate'); p.add_argument(f'--l2-{who}', type=float, default=0., help='L2 on kernels')
+    for who in 'gd':
+        p.add_argument(f'--lr-{who}', type=float, default=1e-3, help='learning rate')
+        p.add_argument(f'--l2-{who}', type=float, default=0., help='L2 on kernels')
     p.add_argument('--alternating', action='store_true', help='discriminator first, then the generator against the new one')
-    p.add_argument('--compiled', action='store_true', help='run compiled steps: for small fully connected networks and long runs, or for any networks on a GPU')
+    p.add_argument('--compiled', action='store_true', help='run compiled steps: for small fully connected networks and long runs, or for any '
+                   'networks on a GPU')
     p.add_argument('--epochs', type=int, default=20, help='epochs'); p.add_argument('--bs', type=int, default=100, help='batch size')
-    p.add_argument('--seed', type=int, default=0, help='of initial values, batches and latents'); p.add_argument('--data-seed', type=int, default=0, help='of the data split')
+    p.add_argument('--seed', type=int, default=0, help='of initial values, batches and latents')
+    p.add_argument('--data-seed', type=int, default=0, help='of the data split')
 
 def recipe_of(a: argparse.Namespace) -> tuple[dict, int, int]:
     "Recipe, epochs and batch size from the arguments of `train`; raises `ValueError` for what a preset settles, and for data that are not there"
     if a.preset:
         defaults = vars(parser().parse_args(['train', 'run']))
-        if said := [f'--{k.replace("_", "-")}' for k, v in vars(a).items() if v != defaults[k] and k not in ('run', 'device', 'preset', 'seed', 'data_seed')]: raise ValueError(f'--preset {a.preset} settles {", ".join(said)}: leave that out, or the preset.')
+        if said := [f'--{k.replace("_", "-")}' for k, v in vars(a).items() if v != defaults[k]
+                    and k not in ('run', 'device', 'preset', 'seed', 'data_seed')]:
+            raise ValueError(f'--preset {a.preset} settles {", ".join(said)}: leave that out, or the preset.')
         p = json.loads(json.dumps(PRESETS[a.preset]))
         p['recipe']['data']['seed'], p['recipe']['nets']['seed'] = a.data_seed, a.seed
         return p['recipe'], p['epochs'], p['bs']
@@ -336,7 +384,8 @@ def recipe_of(a: argparse.Namespace) -> tuple[dict, int, int]:
     nets = dict(name=a.nets or ('DCGAN' if images else 'FCGAN'), seed=a.seed) | (dict(act=a.act) if a.act else {})
     nets |= dict(z_dim=32, width=a.width) if nets['name'] == 'DCGAN' else dict(z_dim=10)
     opt = lambda lr: dict(name=a.opt, lr=lr)
-    return dict(data=data, nets=nets, opt_g=opt(a.lr_g), opt_d=opt(a.lr_d), gan=dict(loss=a.loss, alternating=a.alternating, compiled=a.compiled, l2_g=a.l2_g, l2_d=a.l2_d)), a.epochs, a.bs
+    return dict(data=data, nets=nets, opt_g=opt(a.lr_g), opt_d=opt(a.lr_d), gan=dict(loss=a.loss, alternating=a.alternating, compiled=a.compiled,
+        l2_g=a.l2_g, l2_d=a.l2_d)), a.epochs, a.bs
 
 # %% ../nbs/32_cli.ipynb #e8f29378
 def execute(a: argparse.Namespace):
@@ -361,7 +410,8 @@ def execute(a: argparse.Namespace):
         table = cleanse_run(run, data, scores, a.sizes, a.draws, a.adaptive)
         write_file(a.run/'cleansing.png', png(plot_cleansing(table)))
         print(table.drop(columns=['change']).to_string(index=False, float_format='{:.4g}'.format), f'\n{a.run/"cleanse.csv"}')
-    if a.verb == 'check': print({k: round(v, 4) for k, v in check_run(run, data, scores, a.metric or scores.names[0], a.instances).items()}, f'\n{a.run/"check.csv"}')
+    if a.verb == 'check':
+        print({k: round(v, 4) for k, v in check_run(run, data, scores, a.metric or scores.names[0], a.instances).items()}, f'\n{a.run/"check.csv"}')
     if a.verb == 'report': print(report_run(run, scores))
 
 def main(argv: list | None = None) -> int:

@@ -58,7 +58,8 @@ def reason(e: Exception) -> str:
 def as_kernels(f: Callable, tensors: list[torch.Tensor]) -> Callable:
     "`f` of tensors like these, as fused kernels; raises what stands in the way"
     _hush()
-    graph = make_fx(f, tracing_mode='fake', _allow_non_fake_inputs=True)(*tensors)  # fake: whoever reads a value, to compute outside PyTorch, is caught
+    # fake: whoever reads a value, to compute outside PyTorch, is caught
+    graph = make_fx(f, tracing_mode='fake', _allow_non_fake_inputs=True)(*tensors)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     if len(graph.graph.nodes) > LARGEST: raise ValueError(f'{len(graph.graph.nodes):,} operations are too many to be worth it')

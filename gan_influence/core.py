@@ -105,7 +105,8 @@ def unflatten(flat: dict, like):
         parts = {k: build(v, f'{prefix}{k}/') for k, v in (tree._asdict() if isinstance(tree, tuple) else tree).items()}
         return type(tree)(**parts) if isinstance(tree, tuple) else parts
     shapes = lambda d: {k: (tuple(v.shape), v.dtype) for k, v in d.items()}
-    if shapes(flat) != shapes(flatten(like)): raise RunError("a stored state does not fit these networks and optimisers: pass the GAN the run was trained with.")
+    if shapes(flat) != shapes(flatten(like)):
+        raise RunError("a stored state does not fit these networks and optimisers: pass the GAN the run was trained with.")
     return build(like, '')
 
 def finite(tree) -> bool:
@@ -145,7 +146,8 @@ def read_file(
         with open(path, 'rb', opener=lambda path, flags: os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))) as f:  # opening a named pipe would wait
             about = os.fstat(f.fileno())
             if not stat.S_ISREG(about.st_mode): raise RunError(f'{path} is no file but a pipe or a device. {restore}')
-            if limit is not None and about.st_size > limit: raise RunError(f'{path} has {about.st_size:,} bytes, more than the {limit:,} that such a file can have. {restore}')
+            if limit is not None and about.st_size > limit:
+                raise RunError(f'{path} has {about.st_size:,} bytes, more than the {limit:,} that such a file can have. {restore}')
             content = f.read()
     except OSError as e: raise RunError(f'{path} cannot be read ({e.strerror}). {restore}') from e
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
@@ -159,13 +161,15 @@ os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it w
 def exact(device: torch.device):
     "Deterministic kernels, the data's own precision, and attention that can be differentiated twice within the block; the caller's settings after it"
     low = device.type != 'meta' and torch.is_autocast_enabled(device.type)
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast(device.type, enabled=False) if low else nullcontext(), _on_gpu() if device.type == 'cuda' else nullcontext(): yield
+    full = torch.autocast(device.type, enabled=False) if low else nullcontext()
+    with sdpa_kernel(SDPBackend.MATH), full, _on_gpu() if device.type == 'cuda' else nullcontext(): yield
 
 @contextmanager
 def _on_gpu():
     "What is to be set on a GPU"
     memory, matmul = torch.utils.deterministic, torch.backends.cuda.matmul
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), memory.fill_uninitialized_memory, matmul.allow_tf32
+    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
+              memory.fill_uninitialized_memory, matmul.allow_tf32)
     try:
         torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = matmul.allow_tf32 = False

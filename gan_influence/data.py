@@ -53,7 +53,8 @@ def as_tensor(
     if not torch.is_tensor(source): source = _stack(source)
     if source.is_complex(): raise ValueError('these data are complex: pass real and imaginary parts as channels.')
     if not source.numel() or not source.dim(): raise ValueError(f'there are no instances in data of shape {tuple(source.shape)}.')
-    if not source.is_floating_point() or source.dtype.itemsize < 4: source = source.to(torch.get_default_dtype())  # half precision holds no derivative
+    # half precision holds no derivative
+    if not source.is_floating_point() or source.dtype.itemsize < 4: source = source.to(torch.get_default_dtype())
     check_finite(source)
     return source
 
@@ -62,18 +63,22 @@ def _stack(items) -> torch.Tensor:
     if isinstance(items, Data): raise ValueError('pass one split of the data, e.g. data.train.')
     if isinstance(items, torch.utils.data.DataLoader): raise ValueError('pass the loader\'s .dataset: batches are drawn by the run, from its seed.')
     try: return torch.stack([torch.as_tensor(np.asarray(o[0] if isinstance(o, tuple) else o)) for o in (items[i] for i in range(len(items)))])
-    except (TypeError, KeyError, RuntimeError, ValueError) as e: raise ValueError(f'{type(items).__name__} is no sequence of numeric instances of one shape ({e}): pass a tensor, an array, a Dataset or a .npy file.') from e
+    except (TypeError, KeyError, RuntimeError, ValueError) as e:
+        raise ValueError(f'{type(items).__name__} is no sequence of numeric instances of one shape ({e}): pass a tensor, an array, a Dataset or a '
+                         '.npy file.') from e
 
 def check_finite(x: torch.Tensor):
     "Raise `ValueError` naming the first instance with a value that is not finite"
     if torch.isfinite(x).all(): return
     bad = (~torch.isfinite(x.flatten(1) if x.dim() > 1 else x[:, None])).any(1).nonzero().flatten()
-    raise ValueError(f'{len(bad)} of {len(x)} instances hold NaN or infinity, the first at index {bad[0].item()}: remove or mend them, then try again.')
+    raise ValueError(f'{len(bad)} of {len(x)} instances hold NaN or infinity, the first at index {bad[0].item()}: remove or mend them, then try '
+                     'again.')
 
 def _read_npy(path: Path) -> np.ndarray:
     if path.suffix != '.npy': raise ValueError(f'{path} is no .npy file: load it yourself and pass the array.')
     try: return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, TokenError) as e: raise ValueError(f'{path} cannot be read as an array ({e}).') from e
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, TokenError) as e:
+        raise ValueError(f'{path} cannot be read as an array ({e}).') from e
 
 # %% ../nbs/01_data.ipynb #4db62c22
 def split(
@@ -159,7 +164,8 @@ def _idx_data(name, root=None, sizes=(50_000, 10_000, 10_000), seed=0, download=
         import torchvision
         with suppress(OSError, RuntimeError): getattr(torchvision.datasets, name)(root, download=True)
     if not (files := find_idx(root, name)):
-        raise FileNotFoundError(f'{root} has no {name} files and they could not be downloaded: put {FILES[0]} and its three siblings there, or pass root=')
+        raise FileNotFoundError(f'{root} has no {name} files and they could not be downloaded: put {FILES[0]} and its three siblings there, or pass '
+                                'root=')
     recipe = dict(data=name, root=str(root), sizes=list(sizes), seed=seed)
     return _official(files, sizes, seed, f'{name}, {sizes[0]:,} of its 60,000 training images', recipe)
 

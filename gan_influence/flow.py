@@ -31,7 +31,8 @@ class Flow:
 
     def last(self, epochs: int) -> torch.Tensor:
         "The scores that a trace of the last so many epochs gives, `(n, M)`"
-        if not 1 <= whole(epochs, 'epochs') <= len(self.by_epoch): raise ValueError(f'{len(self.by_epoch)} epochs were traced, the last {epochs} were asked for.')
+        if not 1 <= whole(epochs, 'epochs') <= len(self.by_epoch):
+            raise ValueError(f'{len(self.by_epoch)} epochs were traced, the last {epochs} were asked for.')
         return self.by_epoch[len(self.by_epoch) - epochs:].sum(0)
 
     def shares(self) -> pd.DataFrame:
@@ -86,7 +87,8 @@ def trace_by_epoch(
         for way, share in shares.items(): found[way][epoch].index_add_(1, b.idx, share.double())
         traced[b.idx] = True
         if b.t % steps == 0: sizes[epoch] = _size(next(iter(routes.values())))
-    walk_back(run, 'flow', dict(routes), first, visit, dict(sizes=sizes, traced=traced) | {f'found {way}': f for way, f in found.items()}, renormalise, kinks, double=double)
+    walk_back(run, 'flow', dict(routes), first, visit, dict(sizes=sizes, traced=traced) | {f'found {way}': f for way, f in found.items()},
+              renormalise, kinks, double=double)
     return {way: f.transpose(1, 2).cpu() for way, f in found.items()}, traced, sizes / sizes[-1]
 
 def _size(adjoints: list) -> torch.Tensor:

@@ -60,7 +60,8 @@ def own_gradients(losses: Callable, *players: Params) -> tuple[list[Params], dic
     tracked = tracks(*players)
     players = list(map(own(tracked), players))
     with torch.enable_grad(), recorded(tracked) as read: values = losses(*players)
-    grad = lambda i: torch.autograd.grad(values[i], list(players[i].values()), create_graph=tracked, retain_graph=tracked or i + 1 < len(players), materialize_grads=True)
+    grad = lambda i: torch.autograd.grad(values[i], list(players[i].values()), create_graph=tracked, retain_graph=tracked or i + 1 < len(players),
+                                         materialize_grads=True)
     return [dict(zip(player, grad(i))) for i, player in enumerate(players)], read
 
 def own_gradients_functional(losses: Callable, *players: Params) -> tuple[list[Params], dict]:
@@ -94,9 +95,12 @@ def check_player(who: str, net: nn.Module, opt):
     "Raise `ValueError` for a player that cannot be trained here, or whose step would depend on more than its state and weights"
     if not isinstance(net, nn.Module): raise ValueError(f'the {who} is {net!r:.80}: pass a module, as nn.Sequential(…) or an instance of your class.')
     if isinstance(opt, type) or not (hasattr(opt, 'init') and hasattr(opt, 'update')):
-        raise ValueError(f'the {who}\'s optimiser, {getattr(opt, "__name__", type(opt).__name__)}, is no object with pure init and update: pass SGD(lr), Adam(lr), … or from_torch(torch.optim.Adam, lr=…).')
+        raise ValueError(f'the {who}\'s optimiser, {getattr(opt, "__name__", type(opt).__name__)}, is no object with pure init and update: pass '
+                         'SGD(lr), Adam(lr), … or from_torch(torch.optim.Adam, lr=…).')
     if not any(p.requires_grad for p in net.parameters()): raise ValueError(f'the {who} has no trainable parameter: set requires_grad on some.')
-    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in net.parameters()): raise ValueError(f'a parameter of the {who} has a hook on its gradient, which no step here would call: do in the loss, in a penalty or in the optimiser what it does.')
+    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in net.parameters()):
+        raise ValueError(f'a parameter of the {who} has a hook on its gradient, which no step here would call: do in the loss, in a penalty or in '
+                         'the optimiser what it does.')
     batch_norms(net)
 
 # %% ../nbs/12_gan.ipynb #4f3fea40
@@ -117,7 +121,7 @@ class GAN:
     ema: float = 0.  # decay of the generator's average, which is then the one that is evaluated; 0 keeps none
     penalty: Callable | None = None  # on the discriminator: R1(…), R2(…), WGANGP(…) or a function like them
     augment: Callable | None = None  # what the discriminator's instances go through: Augment(…) or a function like it
-    compiled: bool = False  # run steps as compiled kernels? Worth it for small fully connected networks and some twenty thousand steps; of convolutional ones, on the CPU, the norms alone are compiled, for tracing. On a GPU, steps of any networks are recorded instead
+    compiled: bool = False  # compiled steps, for small fully connected networks and long runs; on a GPU, recorded ones, for any
     labels: torch.Tensor | None = None  # `(m, ...)`: makes the GAN conditional, G(z, y) and D(x, y); generated instances draw their labels from these
 
     def __post_init__(self):
@@ -125,15 +129,24 @@ class GAN:
         if not isinstance(self.loss, Loss | Losses) and self.loss not in LOSSES:
             raise ValueError(f'no loss is called {self.loss!r}: choose one of {", ".join(LOSSES)}, or pass a `Loss` or `Losses`.')
         if whole(self.z_dim, 'z_dim') < 1: raise ValueError(f'z_dim is {self.z_dim}: a latent has one dimension or more.')
-        if whole(self.d_steps, 'd_steps') < 1: raise ValueError(f'd_steps is {self.d_steps}: the discriminator makes one step or more per generator step.')
-        if not all(math.isfinite(l) for l in (self.l2_g, self.l2_d)): raise ValueError(f'the penalties are l2_g={self.l2_g} and l2_d={self.l2_d}: they must be finite.')
-        if self.penalty is not None and not callable(self.penalty): raise ValueError(f'a penalty is R1(…), R2(…), WGANGP(…) or a function like them, not {self.penalty!r}.')
-        if self.augment is not None and not isinstance(getattr(self.augment, 'numbers', None), int): raise ValueError(f'an augmentation is Augment(…) or a function of images and uniform numbers with an attribute `numbers`, not {self.augment!r}.')
-        if self.labels is not None and (not torch.is_tensor(self.labels) or not len(self.labels)): raise ValueError('labels must be a tensor with a label per row, e.g. torch.arange(10), or the labels of the training instances.')
+        if whole(self.d_steps, 'd_steps') < 1:
+            raise ValueError(f'd_steps is {self.d_steps}: the discriminator makes one step or more per generator step.')
+        if not all(math.isfinite(l) for l in (self.l2_g, self.l2_d)):
+            raise ValueError(f'the penalties are l2_g={self.l2_g} and l2_d={self.l2_d}: they must be finite.')
+        if self.penalty is not None and not callable(self.penalty):
+            raise ValueError(f'a penalty is R1(…), R2(…), WGANGP(…) or a function like them, not {self.penalty!r}.')
+        if self.augment is not None and not isinstance(getattr(self.augment, 'numbers', None), int):
+            raise ValueError('an augmentation is Augment(…) or a function of images and uniform numbers with an attribute `numbers`, not '
+                             f'{self.augment!r}.')
+        if self.labels is not None and (not torch.is_tensor(self.labels) or not len(self.labels)):
+            raise ValueError('labels must be a tensor with a label per row, e.g. torch.arange(10), or the labels of the training instances.')
         if not 0 <= self.ema < 1: raise ValueError(f'ema is {self.ema}: a decay is from 0 (no average) to below 1.')
-        if self.penalty and batch_norms(self.D): raise ValueError("a penalty is of every instance's own gradient, which the discriminator's batch norms mix with the others': use LayerNorm or InstanceNorm in it, or no penalty.")
+        if self.penalty and batch_norms(self.D):
+            raise ValueError("a penalty is of every instance's own gradient, which the discriminator's batch norms mix with the others': use "
+                             "LayerNorm or InstanceNorm in it, or no penalty.")
         for who, net, opt in (('generator', self.G, self.opt_g), ('discriminator', self.D, self.opt_d)): check_player(who, net, opt)
-        if {id(p) for p in self.G.parameters() if p.requires_grad} & {id(p) for p in self.D.parameters()}: raise ValueError('the two players share trainable parameters: give each its own.')
+        if {id(p) for p in self.G.parameters() if p.requires_grad} & {id(p) for p in self.D.parameters()}:
+            raise ValueError('the two players share trainable parameters: give each its own.')
 
 # %% ../nbs/12_gan.ipynb #e5d0b3f1
 @patch
@@ -141,7 +154,8 @@ def latents(self: GAN, n: int, seed: int, name: str, step: int = 0, dtype: torch
     "`n` latents `(n, z_dim)`; in a conditional GAN `(n, z_dim + 1)`, the last column a row of `labels`"
     z = normal((n, self.z_dim), seed, name, step, dtype, device)
     if self.labels is None: return z
-    if len(self.labels) > 2 / torch.finfo(dtype).eps: raise ValueError(f'{len(self.labels):,} labels cannot be told apart in {dtype}: draw from fewer, e.g. one per class, or use a wider type.')
+    if len(self.labels) > 2 / torch.finfo(dtype).eps:
+        raise ValueError(f'{len(self.labels):,} labels cannot be told apart in {dtype}: draw from fewer, e.g. one per class, or use a wider type.')
     row = (uniform(n, seed, f'{name}/labels', step, torch.float64, device) * len(self.labels)).floor()
     return torch.cat([z, row[:, None].to(dtype)], 1)
 
@@ -174,7 +188,8 @@ def generate(self: GAN, g: Params, z: torch.Tensor) -> torch.Tensor:
     return call_in_training('g', self.G, g, *self.inputs(z))
 
 @patch
-def judge(self: GAN, d: Params, x: torch.Tensor, y: torch.Tensor | None = None, u: torch.Tensor | None = None, w: torch.Tensor | None = None) -> torch.Tensor:
+def judge(self: GAN, d: Params, x: torch.Tensor, y: torch.Tensor | None = None, u: torch.Tensor | None = None,
+          w: torch.Tensor | None = None) -> torch.Tensor:
     "Logits `(B,)` of instances with labels `y`, augmented by `u`; `(B, k)` where the discriminator gives several. Weights are of real instances"
     x = x if self.augment is None else self.augment(x, u)
     logits = call_in_training('made' if w is None else 'real', self.D, d, x, *([] if y is None else [y]), w=w)
@@ -191,7 +206,8 @@ def _made(self: GAN, d: Params, fake: torch.Tensor, z: torch.Tensor, u: torch.Te
     return self.judge(d, fake, self.labels_of(z), u)
 
 @patch
-def _judged(self: GAN, d: Params, b: Batch, w: torch.Tensor, fake: torch.Tensor, z: torch.Tensor, u: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _judged(self: GAN, d: Params, b: Batch, w: torch.Tensor, fake: torch.Tensor, z: torch.Tensor,
+            u: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     "Logits of the real instances and of those generated from `z`, in one pass where none minds the others; a compiled step gains nothing by that"
     apart = batch_norms(self.D) or bumps() or b.x.shape[1:] != fake.shape[1:] or self.compiled and self.gains_together(b.x.device)
     if apart: return self._real(d, b, w), self._made(d, fake, z, u)
@@ -225,7 +241,8 @@ def losses(self: GAN, g: Params, d: Params, b: Batch, w: torch.Tensor) -> tuple[
     return self._loss_d(g, d, b, w, fake, made), self.loss_g(g, made, *self._labels(b.z))
 
 @patch
-def _loss_d(self: GAN, g: Params, d: Params, b: Batch, w: torch.Tensor, fake: torch.Tensor | None = None, made: torch.Tensor | None = None) -> torch.Tensor:
+def _loss_d(self: GAN, g: Params, d: Params, b: Batch, w: torch.Tensor, fake: torch.Tensor | None = None,
+            made: torch.Tensor | None = None) -> torch.Tensor:
     "The discriminator's loss alone"
     z, u = self._latents(b)[0]
     if fake is None: fake = self.generate(g, z)
@@ -249,7 +266,8 @@ def _joint(self: GAN, s: State, b: Batch, w: torch.Tensor) -> tuple[tuple[Params
     tracked = tracks(s.d, s.g)
     d, g = (s.d, s.g) if tracked else map(own(False), (s.d, s.g))
     g_alone = own(True)(g)  # what the generator's loss reads of its parameters, besides the logits
-    grad = lambda of, at, given=None, zeros=True: torch.autograd.grad(of, at, given, create_graph=tracked, retain_graph=True, allow_unused=True, materialize_grads=zeros)
+    grad = lambda of, at, given=None, zeros=True: torch.autograd.grad(of, at, given, create_graph=tracked, retain_graph=True, allow_unused=True,
+                                                                      materialize_grads=zeros)
     with torch.enable_grad(), recorded(tracked) as read:
         fake = self.generate(g, b.z)
         real, made = self._judged(d, b, w, fake, *self._latents(b)[0])
@@ -357,21 +375,24 @@ def start(self: GAN, device=None) -> State:
     "The state before the first step: the networks' own trainable parameters, empty optimiser memory"
     copy = lambda net: {k: p.detach().clone().to(device or p.device) for k, p in net.named_parameters() if p.requires_grad}
     g, d = copy(self.G), copy(self.D)
-    running = {who: {k: t.to(device or t.device) for k, t in running_averages(net).items()} for who, net in (('g', self.G), ('d', self.D)) if batch_norms(net)}
+    running = {who: {k: t.to(device or t.device) for k, t in running_averages(net).items()} for who, net in (('g', self.G), ('d', self.D))
+               if batch_norms(net)}
     return State(g, d, self.opt_g.init(g), self.opt_d.init(d), {k: p.clone() for k, p in g.items()} if self.ema else {}, running)
 
 @patch
 def constants(self: GAN) -> list[torch.Tensor]:
     "What a step reads and never changes: frozen parameters, buffers, and the labels to draw from"
     moving = {id(t) for net in (self.G, self.D) for m in batch_norms(net).values() for t in m.buffers()}
-    return ([] if self.labels is None else [self.labels]) + [t.detach() for net in (self.G, self.D) for t in (*net.parameters(), *net.buffers()) if not t.requires_grad and id(t) not in moving]
+    return ([] if self.labels is None else [self.labels]) + [t.detach() for net in (self.G, self.D) for t in (*net.parameters(), *net.buffers())
+                                                             if not t.requires_grad and id(t) not in moving]
 
 @patch
 def to(self: GAN, device) -> 'GAN':
     "This GAN with copies of its networks on `device`, or itself if they are there"
     device = torch.device(device)
     there = all(t.device == device for t in (*self.G.parameters(), *self.D.parameters(), *self.constants()))
-    return self if there else replace(self, G=copied(self.G).to(device), D=copied(self.D).to(device), labels=None if self.labels is None else self.labels.to(device))
+    return self if there else replace(self, G=copied(self.G).to(device), D=copied(self.D).to(device),
+                                      labels=None if self.labels is None else self.labels.to(device))
 
 @patch
 def double(self: GAN) -> 'GAN':
@@ -389,7 +410,8 @@ class Player(NamedTuple):
     def __call__(self, x: torch.Tensor, *labels: torch.Tensor) -> torch.Tensor:
         "What the network makes of inputs; a generator is told the labels that are given, else those that its latents carry; raises `ValueError` for labels of a GAN without"
         if self.gan and not labels: return call_in_evaluation(self.net, self.params, *self.gan.inputs(x))
-        if self.gan and self.gan.labels is None: raise ValueError('this generator takes no labels: the GAN has none (GAN(labels=…) makes it conditional).')
+        if self.gan and self.gan.labels is None:
+            raise ValueError('this generator takes no labels: the GAN has none (GAN(labels=…) makes it conditional).')
         return call_in_evaluation(self.net, self.params, x[:, :self.gan.z_dim] if self.gan else x, *labels)
 
     def latents(self, n: int, seed: int, name: str = 'latents/metric') -> torch.Tensor:

@@ -40,16 +40,22 @@ class Field:
         self.gan, self.data, self.chunk, self.damping = model.gan, data, chunk, damping
         check_labels(self.gan, data, labels)
         self.labels = None if labels is None else labels.to(data.device)
-        if isinstance(self.gan.loss_fn, Losses) and chunk < len(data): raise ValueError(f'a loss of two functions is of a whole batch, so the data cannot be taken {chunk} at a time: pass chunk={len(data)}.')
-        if model.state.running: raise ValueError('batch norms mix the instances of a batch, so no gradient on all the data at once is what training follows: use `influence`.')
+        if isinstance(self.gan.loss_fn, Losses) and chunk < len(data):
+            raise ValueError(f'a loss of two functions is of a whole batch, so the data cannot be taken {chunk} at a time: pass chunk={len(data)}.')
+        if model.state.running:
+            raise ValueError('batch norms mix the instances of a batch, so no gradient on all the data at once is what training follows: use '
+                             '`influence`.')
         self.d, self.g = model.state.d, model.state.g
         for who, opt in (('generator', self.gan.opt_g), ('discriminator', self.gan.opt_d)):
-            if isinstance(_inner(opt), AdamW): raise ValueError(f"AdamW's weight decay is no part of a gradient, so where the {who} rests is not where a gradient vanishes: use `influence`.")
+            if isinstance(_inner(opt), AdamW):
+                raise ValueError(f"AdamW's weight decay is no part of a gradient, so where the {who} rests is not where a gradient vanishes: use "
+                                 "`influence`.")
         self.decay = [getattr(_inner(opt), 'weight_decay', 0.) for opt in (self.gan.opt_d, self.gan.opt_g)]
         n, copies, gan, like = len(data), 1 if self.gan.shared_latents else 2, self.gan, (data.dtype, data.device)
         self.z = gan.latents(copies * n, seed, 'latents/implicit', 0, *like).unflatten(0, (copies, n))
         self.mix = uniform(n, seed, 'mix/implicit', 0, *like) if getattr(gan.penalty, 'mixes', False) else None
-        self.u = uniform(((1 + copies) * n, gan.augment.numbers), seed, 'augment/implicit', 0, *like).unflatten(0, (1 + copies, n)) if gan.augment else None
+        self.u = uniform(((1 + copies) * n, gan.augment.numbers), seed, 'augment/implicit', 0,
+                         *like).unflatten(0, (1 + copies, n)) if gan.augment else None
 
     def batches(self):
         "All instances and latents, a chunk at a time"
@@ -127,7 +133,8 @@ class GMRES:
         "As `Neumann`"
         operator = LinearOperator((len(b), len(b)), matvec=lambda v: apply(v.ravel()), dtype=np.float64)
         restart = min(self.restart, len(b))
-        return gmres(operator, b, rtol=tol / 2, atol=0., restart=restart, maxiter=-(-self.iterations // restart), callback=lambda _: tick(), callback_type='pr_norm')[0]
+        return gmres(operator, b, rtol=tol / 2, atol=0., restart=restart, maxiter=-(-self.iterations // restart), callback=lambda _: tick(),
+                     callback_type='pr_norm')[0]
 
 # %% ../nbs/23_implicit.ipynb #bd64bb3a
 def influence_implicit(
@@ -164,7 +171,8 @@ def influence_implicit(
             with Progress(None, f'solve for {name}', leave=False) as bar: v = solver(field.transposed, b, tol, bar.tick)
             with np.errstate(invalid='ignore', over='ignore'): residual = float(np.linalg.norm(field.transposed(v) - b) / np.linalg.norm(b))
             if not residual <= tol:
-                raise NotConverged(f'{name}: {solver} stopped at a residual of {residual:.1e}, above {tol:.0e}. Ask for more iterations, for GMRES where Neumann diverges, '
+                raise NotConverged(f'{name}: {solver} stopped at a residual of {residual:.1e}, above {tol:.0e}. Ask for more iterations, for GMRES '
+                                   'where Neumann diverges, '
                                    'or for some damping where the data do not determine all parameters.')
             columns.append(field.shares(v).cpu())
             about[name] = known(metric, value) | dict(residual=residual, to_go=-float(v @ at))

@@ -37,17 +37,20 @@ def backtrack(
     kinks: float | None = None,  # as in `influence`
 ) -> tuple[list[State], torch.Tensor]:  # derivatives in the state before; minus those in the weights, `(M, B)`: scores, where weights are 1
     "Pull M adjoints back through one step, which gives its share of the score of every instance of the batch"
-    if kinks is not None and gan.penalty: raise ValueError('kinks cannot be told from a penalty on gradients, whose own value depends on second derivatives: trace without kinks.')
+    if kinks is not None and gan.penalty:
+        raise ValueError('kinks cannot be told from a penalty on gradients, whose own value depends on second derivatives: trace without kinks.')
     name = f'transposed step{"" if feedback else " without feedback"}{"" if kinks is None else f" with kinks of {kinks}"}'
     return gan.compute(name, partial(_pull, gan, feedback, kinks), b, adjoints, s, w)
 
-def _pull(gan: GAN, feedback: bool, kinks: float | None, adjoints: list[State], s: State, w: torch.Tensor, b: Batch, moves: bool, gradients: Callable | None = None) -> tuple[list[State], torch.Tensor]:
+def _pull(gan: GAN, feedback: bool, kinks: float | None, adjoints: list[State], s: State, w: torch.Tensor, b: Batch, moves: bool,
+          gradients: Callable | None = None) -> tuple[list[State], torch.Tensor]:
     "`backtrack`, told whether the generator moves, with `gradients` as in `GAN.move`"
     s = map_tensors(lambda p: p.detach().requires_grad_(), s)
     w = w.detach().requires_grad_()
     with torch.enable_grad(), curved(kinks), nullcontext() if gan.penalty else twice(values=not _is_linear(gan)):
         after = list(flatten(gan.move(s, w, b, moves, gradients, feedback)).values())
-    *pulled, share = _products(after, [*flatten(s).values(), w], [list(flatten(u).values()) for u in adjoints], len(adjoints) > 2 and gan.gains_together(w.device))
+    *pulled, share = _products(after, [*flatten(s).values(), w], [list(flatten(u).values()) for u in adjoints],
+                               len(adjoints) > 2 and gan.gains_together(w.device))
     return [_like(s, u) for u in zip(*pulled)], -share
 
 def _is_linear(gan: GAN) -> bool:
@@ -60,7 +63,9 @@ def _products(after: list, before: list, adjoints: list[list], stacked: bool) ->
     grad = partial(torch.autograd.grad, after, before, allow_unused=True)
     if stacked:
         try: found = grad(list(map(torch.stack, zip(*adjoints))), is_grads_batched=True, retain_graph=True)
-        except RuntimeError as e: warnings.warn(f'the metrics are traced one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}', stacklevel=2)
+        except RuntimeError as e:
+            warnings.warn(f'the metrics are traced one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}',
+                          stacklevel=2)
         else: return [p.new_zeros(len(adjoints), *p.shape) if v is None else v for v, p in zip(found, before)]
     each = [grad(u, retain_graph=i < len(adjoints), materialize_grads=True) for i, u in enumerate(adjoints, 1)]
     return [torch.stack(v) for v in zip(*each)] if len(each) > 1 else [v[None] for v in each[0]]
@@ -79,12 +84,16 @@ def gradient(
     model, name = model_of(model), name_of(metric)
     s = map_tensors(lambda p: p.detach().requires_grad_(), model.state)
     with torch.enable_grad(): value = repeatable_value(metric, *Model(model.gan, s).players, always=True)
-    if not torch.is_tensor(value) or value.numel() != 1: raise ValueError(f'{name} must return a scalar tensor; it returned {type(value).__name__} {tuple(getattr(value, "shape", ()))}.')
+    if not torch.is_tensor(value) or value.numel() != 1:
+        raise ValueError(f'{name} must return a scalar tensor; it returned {type(value).__name__} {tuple(getattr(value, "shape", ()))}.')
     if not torch.isfinite(value): raise ValueError(f'{name} is {value.item()} on this model: it must be finite to be traced.')
     grads = torch.autograd.grad(value, list(flatten(s).values()), allow_unused=True) if value.requires_grad else [None]
-    if not all(g is None or g.isfinite().all() for g in grads): raise ValueError(f'{name} is {value.item()} on this model, but its gradient is not finite: find what has none there, as the root of 0 or the logarithm of a probability that is 0.')
+    if not all(g is None or g.isfinite().all() for g in grads):
+        raise ValueError(f'{name} is {value.item()} on this model, but its gradient is not finite: find what has none there, as the root of 0 or the '
+                         'logarithm of a probability that is 0.')
     if all(g is None or not g.any() for g in grads):
-        raise ValueError(f'{name} does not depend on the generator (or the discriminator), so no instance can change it: compute it from G(z) or D(x) with torch, without detach or no_grad.')
+        raise ValueError(f'{name} does not depend on the generator (or the discriminator), so no instance can change it: compute it from G(z) or '
+                         'D(x) with torch, without detach or no_grad.')
     slope = _like(s, [torch.zeros_like(p) if g is None else g for p, g in zip(flatten(s).values(), grads)])
     check_gradient(metric, name, Model(model.gan, map_tensors(torch.detach, s)), slope, value.item())
     return value.item(), slope
@@ -95,12 +104,15 @@ def check_gradient(metric: Callable, name: str, model: Model, slope: State, valu
     steep, state, before = size(slope), flatten(model.state), None
     for share in (1e-3, 1e-4, 1e-5):
         step = share * size(model.state)
-        moved = lambda by: Model(model.gan, _like(model.state, [p + (by / steep * g).to(p) for p, g in zip(state.values(), flatten(slope).values())])).players
+        moved = lambda by: Model(model.gan, _like(model.state, [p + (by / steep * g).to(p)
+                                                                for p, g in zip(state.values(), flatten(slope).values())])).players
         with torch.no_grad(): ahead, behind = (float(metric(*moved(step))) - value, value - float(metric(*moved(-step))))
         if abs(ahead - behind) > .1 * abs(ahead + behind): continue  # bent, or drowned in rounding
         times = (ahead + behind) / (2 * step) / steep
         if abs(times - 1) < .2: return
-        if before is not None and abs(times - before) < .1 * abs(times): raise ValueError(f'{name} changes {times:.2g} times as fast as its gradient says: a part of it is hidden from autograd (detach, no_grad, .item(), numpy), or has a gradient of its own. Scores would be wrong.')
+        if before is not None and abs(times - before) < .1 * abs(times):
+            raise ValueError(f'{name} changes {times:.2g} times as fast as its gradient says: a part of it is hidden from autograd (detach, no_grad, '
+                             '.item(), numpy), or has a gradient of its own. Scores would be wrong.')
         before = times  # rounding would not say the same of a smaller step
 
 # %% ../nbs/22_influence.ipynb #512c943d
@@ -120,7 +132,9 @@ def removal(
     # The weights of a batch, divided by their mean: minus the mean is that division's derivative
     return share - share.mean(1, keepdim=True) if renormalise else share
 
-WHOLE, OPEN_LOOP, ALONE = 'whole', 'open loop', 'discriminator alone'  # what a trace follows: every way from step to step; those without an answer of the discriminator to the generator; of these, those that never leave the discriminator
+# What a trace follows: every way from step to step; those without an answer of the discriminator to the generator;
+# of these, those that never leave the discriminator
+WHOLE, OPEN_LOOP, ALONE = 'whole', 'open loop', 'discriminator alone'
 
 def walk_back(
     run: Run,
@@ -138,11 +152,13 @@ def walk_back(
     run.check_unchanged()
     if watched() and (cost := run.cost(run.epochs - first, replay)).seconds > 10: say(str(cost))
     steps, device = range(first * run.plan.steps_per_epoch, run.steps), run.data.device
-    work = Unfinished(run.path, what, run.key, renormalise, kinks, double, steps, *(f'{way} {fingerprint_state(u)}' for way, adjoints in routes.items() for u in adjoints))
+    work = Unfinished(run.path, what, run.key, renormalise, kinks, double, steps,
+                      *(f'{way} {fingerprint_state(u)}' for way, adjoints in routes.items() for u in adjoints))
     if begun := work.load():
         tensors, words = begun
         for k, total in totals.items(): total.copy_(tensors[k])
-        for way, adjoints in routes.items(): routes[way] = [unflatten({k: tensors[f'{way}/{i}/{k}'].to(device) for k in flatten(u)}, u) for i, u in enumerate(adjoints)]
+        for way, adjoints in routes.items():
+            routes[way] = [unflatten({k: tensors[f'{way}/{i}/{k}'].to(device) for k in flatten(u)}, u) for i, u in enumerate(adjoints)]
         steps = steps[:words['step'] - steps.start]
     gan, cast = (run.gan.double(), in_float64) if double else (run.gan, lambda tree: tree)
     now = lambda: totals | {f'{way}/{i}/{k}': p for way, adjoints in routes.items() for i, u in enumerate(adjoints) for k, p in flatten(u).items()}
@@ -173,10 +189,13 @@ def influence(
     *,
     renormalise: bool = False,  # predict a retraining in which the weights of every batch are scaled to sum to its size
     replay: Schedule | None = None,  # which states to hold between two that the log kept; default: what fits into half a GiB, and no more than helps
-    kinks: float | None = None,  # width of the bumps that give ReLU its curvature, in standard deviations of what it is given: with .01 removals are predicted better over several epochs; None: the exact derivative
+    kinks: float | None = None,  # width of the bumps that give ReLU its curvature, in standard deviations of what it is given: try .01
 ) -> Scores:
-    "Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, for all that `GAN` can be). Raises `ValueError` for what does not fit the run, and `ArithmeticError` where the derivative grows beyond all numbers"
-    if not isinstance(run, Run): raise ValueError(f'scores are of a run, as `train` or `Run.open(path, gan, data)` returns it, not of a {type(run).__name__}.')
+    """Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, for all that `GAN` can be).
+
+    Raises `ValueError` for what does not fit the run, and `ArithmeticError` where the derivative grows beyond all numbers."""
+    if not isinstance(run, Run):
+        raise ValueError(f'scores are of a run, as `train` or `Run.open(path, gan, data)` returns it, not of a {type(run).__name__}.')
     metrics = named(metrics)
     first, device = run.first_epoch(epochs), run.data.device
     run.check_renormalise(renormalise)
@@ -190,7 +209,8 @@ def influence(
     walk_back(run, 'influence', {WHOLE: ends}, first, visit, dict(scores=scores, traced=traced), renormalise, kinks, replay)
     return scores_of(run, metrics, values, scores.T, traced, run.epochs - first, renormalise, kinks)
 
-def scores_of(run: Run, metrics: dict, values: list[float], scores: torch.Tensor, traced: torch.Tensor, epochs: int, renormalise: bool = False, kinks: float | None = None) -> Scores:
+def scores_of(run: Run, metrics: dict, values: list[float], scores: torch.Tensor, traced: torch.Tensor, epochs: int, renormalise: bool = False,
+              kinks: float | None = None) -> Scores:
     "`Scores` of a run over its last epochs, with what is known of the metrics"
     about = {k: known(m, v) for (k, m), v in zip(metrics.items(), values)}
     return Scores(scores.cpu(), about, traced.cpu(), epochs, fingerprint_state(run.state()), renormalised=renormalise, kinks=kinks, data=run.data)

@@ -100,7 +100,8 @@ def curved(
 ) -> Iterator[None]:
     "Within it, the second derivative of ReLU counts what is near its kink; raises `ValueError` for a width that is not positive, and warns if there was no ReLU"
     if width is None: yield
-    elif isinstance(width, bool) or not (isinstance(width, Real) and 0 < width < float('inf')): raise ValueError(f'kinks={width!r}: pass the width of a bump in standard deviations of what a ReLU is given, as .01.')
+    elif isinstance(width, bool) or not (isinstance(width, Real) and 0 < width < float('inf')):
+        raise ValueError(f'kinks={width!r}: pass the width of a bump in standard deviations of what a ReLU is given, as .01.')
     else:
         token = _on.set(True)
         try:

@@ -55,7 +55,8 @@ def check_record(record):
     last = epochs * (settings['n'] // settings['bs'])
     need({'0', str(last)} <= set(states) and all(int(k) <= last for k in states), 'its states')
     history = record.get('history')
-    need(isinstance(history, list) and len(history) == epochs and all(isinstance(h, dict) and all(isinstance(v, float) for v in h.values()) for h in history), 'its history')
+    need(isinstance(history, list) and len(history) == epochs and all(isinstance(h, dict) and all(isinstance(v, float) for v in h.values())
+                                                                      for h in history), 'its history')
 
 # %% ../nbs/13_log.ipynb #49a9e2bf
 class Memory:
@@ -80,14 +81,16 @@ class Memory:
         "The state before `step`"
         return self.states[step]
 
-OURS = re.compile(r'step-\d{8,}\.safetensors|[a-z-]+-[0-9a-f]{32}|\..+\.[0-9a-f]{8}\.part')  # names of states, of unfinished work, and of what a kill left of either
+# names of states, of unfinished work, and of what a kill left of either
+OURS = re.compile(r'step-\d{8,}\.safetensors|[a-z-]+-[0-9a-f]{32}|\..+\.[0-9a-f]{8}\.part')
 
 class Directory:
     "Keeps a run in a directory: every finished epoch is safe, whatever happens next"
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser().absolute()  # holds when the working directory changes
         for part in ('states', 'unfinished'):
-            if (self.path/part).is_symlink(): raise RunError(f'{self.path/part} is a link, which could lead out of the run directory: put the folder itself there.')
+            if (self.path/part).is_symlink():
+                raise RunError(f'{self.path/part} is a link, which could lead out of the run directory: put the folder itself there.')
         self.record = self._read_record() if (self.path/'run.json').exists() else None
         if self.record is None and (foreign := [f for part in ('states', 'unfinished') for f in self._files(part) if not OURS.fullmatch(f.name)]):
             raise RunError(f'{self.path} is no run directory, and {foreign[0]} was not written by a run: choose another folder.')
@@ -97,7 +100,8 @@ class Directory:
             record = json.loads(read_file(self.path/'run.json'))
             check_record(record)
         except RunError: raise
-        except (ValueError, RecursionError) as e: raise RunError(f'{self.path}/run.json is damaged ({str(e)[:80] or type(e).__name__}). Restore it, or train into another folder.') from e
+        except (ValueError, RecursionError) as e:
+            raise RunError(f'{self.path}/run.json is damaged ({str(e)[:80] or type(e).__name__}). Restore it, or train into another folder.') from e
         return record
 
     def file(self, step: int) -> Path:
@@ -119,7 +123,9 @@ class Directory:
     def check_writable(self):
         "Raise `RunError` unless results can be kept here: before the work, not after it"
         try: tempfile.TemporaryFile(dir=self.path).close()
-        except OSError as e: raise RunError(f'nothing can be written into {self.path}, where results belong ({e.strerror}): make it writable, or copy it and work on the copy.') from e
+        except OSError as e:
+            raise RunError(f'nothing can be written into {self.path}, where results belong ({e.strerror}): make it writable, or copy it and work on '
+                           'the copy.') from e
 
     def _files(self, part: str) -> list[Path]:
         "What is in a folder of the run directory, if it is there"

@@ -27,7 +27,8 @@ def trainable(
         by = {pattern for pattern in patterns if fnmatch(name, pattern)}
         p.requires_grad_(bool(by))
         found |= by
-    if missed := [p for p in patterns if p not in found]: raise ValueError(f'no parameter has a name like {missed[0]!r}: the network has {", ".join(k for k, _ in net.named_parameters())}.')
+    if missed := [p for p in patterns if p not in found]:
+        raise ValueError(f'no parameter has a name like {missed[0]!r}: the network has {", ".join(k for k, _ in net.named_parameters())}.')
     return net
 
 class LowRank(nn.Module):
@@ -35,7 +36,8 @@ class LowRank(nn.Module):
     def __init__(self, weight: torch.Tensor, rank: int, scale: float, both: bool, seed: int, name: str):
         super().__init__()
         rows, cols = weight.flatten(1).shape
-        bound = lambda fan_in, shape, which: (2 * uniform(shape, seed, f'lora/{which}/{name}', 0, weight.dtype, weight.device) - 1) / math.sqrt(fan_in)
+        draw = lambda shape, which: uniform(shape, seed, f'lora/{which}/{name}', 0, weight.dtype, weight.device)
+        bound = lambda fan_in, shape, which: (2 * draw(shape, which) - 1) / math.sqrt(fan_in)
         self.scale = scale
         self.A = nn.Parameter(bound(cols, (rank, cols), 'A'))
         self.B = nn.Parameter(bound(rank, (rows, rank), 'B') if both else weight.new_zeros(rows, rank))
@@ -60,8 +62,11 @@ def lora(
     if whole(rank, 'rank') < 1: raise ValueError(f'an adapter of rank {rank} is none: choose 1 or more.')
     net = deepcopy(net).requires_grad_(False)
     layers = {name: m for name, m in net.named_modules() if fnmatch(name, pattern) and isinstance(m, nn.Linear | nn.modules.conv._ConvNd)}
-    if not layers: raise ValueError(f'no linear or convolution layer has a name like {pattern!r}: the network has {", ".join(k for k, _ in net.named_modules() if k)}.')
-    for name, m in layers.items(): parametrize.register_parametrization(m, 'weight', LowRank(m.weight, rank, (rank if alpha is None else alpha) / rank, both, seed, name))
+    if not layers:
+        raise ValueError(f'no linear or convolution layer has a name like {pattern!r}: the network has '
+                         f'{", ".join(k for k, _ in net.named_modules() if k)}.')
+    for name, m in layers.items():
+        parametrize.register_parametrization(m, 'weight', LowRank(m.weight, rank, (rank if alpha is None else alpha) / rank, both, seed, name))
     return net
 
 def merge(net: nn.Module) -> nn.Module:
@@ -69,7 +74,9 @@ def merge(net: nn.Module) -> nn.Module:
     net = deepcopy(net)
     for m in list(net.modules()):
         if parametrize.is_parametrized(m, 'weight') and any(isinstance(p, LowRank) for p in m.parametrizations.weight):
-            if set(m.parametrizations) != {'weight'}: raise ValueError(f'a {parametrize.type_before_parametrizations(m).__name__} has other parametrised tensors than its weight: remove those first.')
+            if set(m.parametrizations) != {'weight'}:
+                raise ValueError(f'a {parametrize.type_before_parametrizations(m).__name__} has other parametrised tensors than its weight: remove '
+                                 'those first.')
             weight = m.weight.detach().clone()
             m.__class__ = parametrize.type_before_parametrizations(m)  # the class is shared with the network that was copied, so it is left as it is
             del m.parametrizations

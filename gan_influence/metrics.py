@@ -54,8 +54,11 @@ def named(metrics: Callable | dict | Sequence) -> dict:
         pairs = [(name_of(m), m) for m in listed]
         if len(dict(pairs)) < len(pairs): raise ValueError(f'metrics need different names, got {[n for n, _ in pairs]}: pass a dict.')
         metrics = dict(pairs)
-    wrong = [k for k, m in metrics.items() if not callable(m) or not isinstance(k, str) or k in ('instance', 'traced') or k.startswith('± ') or not k.isprintable()]
-    if wrong or not metrics: raise ValueError(f'metrics must be functions metric(G, D) under names on one line, other than instance, traced and what begins with ±; got {wrong or "none"}.')
+    wrong = [k for k, m in metrics.items() if not callable(m) or not isinstance(k, str) or k in ('instance', 'traced') or k.startswith('± ')
+             or not k.isprintable()]
+    if wrong or not metrics:
+        raise ValueError('metrics must be functions metric(G, D) under names on one line, other than instance, traced and what begins with ±; got '
+                         f'{wrong or "none"}.')
     return metrics
 
 # %% ../nbs/20_metrics.ipynb #944dc271
@@ -83,18 +86,24 @@ class ALL:
     def __post_init__(self):
         take_reference(self)
         check_n(self)
-        if self.reference.dim() != 2 or not self.bandwidth > 0: raise ValueError(f'ALL is for points `(n, d)` and a positive bandwidth; got shape {tuple(self.reference.shape)}, bandwidth {self.bandwidth}. For images use FID or IS.')
+        if self.reference.dim() != 2 or not self.bandwidth > 0:
+            raise ValueError(f'ALL is for points `(n, d)` and a positive bandwidth; got shape {tuple(self.reference.shape)}, bandwidth '
+                             f'{self.bandwidth}. For images use FID or IS.')
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:
         z = G.latents(how_many(self), self.seed, self._latents)
         fake = in_chunks(G, z)
-        if fake.shape[1:] != self.reference.shape[1:]: raise ValueError(f'{self.name} compares points of one dimension; the generator makes {tuple(fake.shape[1:])}, the reference holds {tuple(self.reference.shape[1:])}.')
+        if fake.shape[1:] != self.reference.shape[1:]:
+            raise ValueError(f'{self.name} compares points of one dimension; the generator makes {tuple(fake.shape[1:])}, the reference holds '
+                             f'{tuple(self.reference.shape[1:])}.')
         return log_density(self.reference.to(z.device), fake, self.bandwidth).mean()
 
 def take_reference(metric):
     "Take a metric's reference set as a tensor, and note which latents belong to it"
     try: object.__setattr__(metric, 'reference', torch.as_tensor(metric.reference))
-    except (RuntimeError, TypeError, ValueError) as e: raise ValueError(f'the reference of {type(metric).__name__} must be a tensor or an array of real instances, as data.valid, not {type(metric.reference).__name__}.') from e
+    except (RuntimeError, TypeError, ValueError) as e:
+        raise ValueError(f'the reference of {type(metric).__name__} must be a tensor or an array of real instances, as data.valid, not '
+                         f'{type(metric.reference).__name__}.') from e
     object.__setattr__(metric, '_latents', own_latents(metric.reference))
 
 def how_many(metric) -> int:
@@ -145,7 +154,8 @@ def network_name(f: Callable) -> str:
     owner = getattr(f, '__self__', f)
     unsteady = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     if isinstance(owner, nn.Module) and any(m.training and isinstance(m, unsteady) for m in owner.modules()):
-        raise ValueError(f'{type(owner).__name__} is in training mode, in which its batch norm or dropout measures differently each time: call .eval() on it.')
+        raise ValueError(f'{type(owner).__name__} is in training mode, in which its batch norm or dropout measures differently each time: call '
+                         '.eval() on it.')
     return getattr(owner, '__name__', type(owner).__name__)
 
 # %% ../nbs/20_metrics.ipynb #895d111a
@@ -165,7 +175,8 @@ class FID:
         take_reference(self)
         check_n(self)
         with torch.no_grad(): real = self._features(self.reference)
-        if real.dim() != 2 or len(real) < 2: raise ValueError(f'features must be (B, d) for two or more images; got {tuple(real.shape)}: flatten or pool them.')
+        if real.dim() != 2 or len(real) < 2:
+            raise ValueError(f'features must be (B, d) for two or more images; got {tuple(real.shape)}: flatten or pool them.')
         object.__setattr__(self, 'unit', self.unit or f'squared distance of {network} features ({real.shape[1]}-d)')
         object.__setattr__(self, '_real', (real.mean(0), total_variance(real), root_covariance(real)))
 
@@ -174,7 +185,9 @@ class FID:
     def __call__(self, G: Player, D: Player) -> torch.Tensor:
         mean, variance, root = self._real
         z = G.latents(how_many(self), self.seed, self._latents)
-        if z.device != mean.device: raise ValueError(f'the features of {self.name} are computed on {mean.device}, and the generator is on {z.device}: move the network of the features, and the real images, there.')
+        if z.device != mean.device:
+            raise ValueError(f'the features of {self.name} are computed on {mean.device}, and the generator is on {z.device}: move the network of '
+                             'the features, and the real images, there.')
         fake = in_chunks(lambda z: self.features(G(z)), z).double()
         overlap = torch.linalg.matrix_norm((fake - fake.mean(0)) @ root, 'nuc') / math.sqrt(len(fake) - 1)
         return (mean - fake.mean(0)).square().sum() + variance + total_variance(fake) - 2 * overlap
@@ -201,7 +214,9 @@ class DiscriminatorLoss:
     unit: str = 'loss'
 
     def __post_init__(self):
-        if (self.labels is None) != (self.gan.labels is None): raise ValueError("the discriminator's loss of a conditional GAN needs the labels of the real instances, and that of another none: DiscriminatorLoss(…, labels=…).")
+        if (self.labels is None) != (self.gan.labels is None):
+            raise ValueError("the discriminator's loss of a conditional GAN needs the labels of the real instances, and that of another none: "
+                             "DiscriminatorLoss(…, labels=…).")
         take_reference(self)
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:

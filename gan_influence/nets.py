@@ -84,7 +84,8 @@ class Affine(nn.Module):
     def __init__(self, d: int, seed: int = 0, dtype: torch.dtype = torch.float64):
         super().__init__()
         rows, cols = torch.tril_indices(d, d)
-        self.register_buffer('places', torch.zeros(len(rows), d, d, dtype=dtype).index_put((torch.arange(len(rows)), rows, cols), torch.ones((), dtype=dtype)))
+        self.register_buffer('places', torch.zeros(len(rows), d, d, dtype=dtype).index_put((torch.arange(len(rows)), rows, cols),
+            torch.ones((), dtype=dtype)))
         self.entries = nn.Parameter((rows == cols).to(dtype) + .1 * normal(rows.shape, seed, 'init/generator', dtype=dtype))
         self.shift = nn.Parameter(torch.zeros(d, dtype=dtype))
 

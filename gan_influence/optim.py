@@ -34,7 +34,8 @@ def rate(lr: float | Callable, t: int) -> float:
     "The learning rate at step `t`; raises `ValueError` where a compiled step would not see it change"
     if not callable(lr): return lr
     now = lr(t)
-    if torch.is_tensor(t) and not torch.is_tensor(now): raise ValueError('a schedule that does not compute with the step, but looks a rate up, cannot be compiled')
+    if torch.is_tensor(t) and not torch.is_tensor(now):
+        raise ValueError('a schedule that does not compute with the step, but looks a rate up, cannot be compiled')
     return now
 
 # %% ../nbs/05_optim.ipynb #49ea0e60
@@ -177,4 +178,5 @@ def from_torch(
     how = ('foreach', 'fused', 'capturable', 'differentiable')  # of computing the same values
     unknown = [k for k, v in kwargs.items() if k not in ours.__dataclass_fields__ and (k not in theirs or k not in how and v != theirs[k])]
     if unknown: raise ValueError(f'{cls.__name__} has no {unknown[0]} here: leave it out, or write an optimiser with init and update.')
-    return ours(**{k: v for k, v in {**theirs, **kwargs}.items() if k in ours.__dataclass_fields__ and k != 'lr'}, lr=theirs['lr'] if lr is None else lr)
+    return ours(**{k: v for k, v in {**theirs, **kwargs}.items() if k in ours.__dataclass_fields__ and k != 'lr'},
+                lr=theirs['lr'] if lr is None else lr)

@@ -59,14 +59,19 @@ def name_of(metric: Callable) -> str:
 def number(value, name: str) -> float:
     "A metric's value as a float; raises `ValueError` unless it is one number"
     try: return float(value)
-    except (TypeError, ValueError, RuntimeError) as e: raise ValueError(f'{name} must return one number, a scalar tensor; it returned {type(value).__name__} {tuple(getattr(value, "shape", ()))}.') from e
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise ValueError(f'{name} must return one number, a scalar tensor; it returned {type(value).__name__} '
+                         f'{tuple(getattr(value, "shape", ()))}.') from e
 
 def repeatable_value(metric: Callable, *players: Callable, always: bool = False) -> torch.Tensor:
     "`metric(*players)`; raises `ValueError` if it is another value the next time: asked if it draws global random numbers, or always"
     with seeded_globals(0) as drawn: value, asked = metric(*players), always or drawn()
     if asked:
         with seeded_globals(1), torch.no_grad(): again = metric(*players)
-        if all(isinstance(v, (torch.Tensor, int, float)) for v in (value, again)) and not torch.allclose(*(torch.as_tensor(v).detach() for v in (value, again)), equal_nan=True): raise ValueError(f'{name_of(metric)} draws random numbers of its own, so it tells no two models apart: use G.latents(n, seed), or a torch.Generator that is seeded in every call.')
+        if all(isinstance(v, (torch.Tensor, int, float)) for v in (value, again)) and not torch.allclose(*(torch.as_tensor(v).detach()
+            for v in (value, again)), equal_nan=True):
+            raise ValueError(f'{name_of(metric)} draws random numbers of its own, so it tells no two models apart: use G.latents(n, seed), or a '
+                             'torch.Generator that is seeded in every call.')
     return value
 
 def check_function(
@@ -101,8 +106,10 @@ def _plain(o) -> dict:
 
 def _hint(who: str, e: Exception) -> str:
     "What may help, where it is known"
-    if isinstance(e, TypeError) and 'positional argument' in str(e): return '. If it takes labels, pass some: GAN(…, labels=…) and train(…, labels=…).'
-    if isinstance(e, RuntimeError) and who == 'generator': return '. Latents are rows `(B, z_dim)`: a network that takes `(B, z_dim, 1, 1)` can begin with nn.Unflatten(1, (z_dim, 1, 1)).'
+    if isinstance(e, TypeError) and 'positional argument' in str(e):
+        return '. If it takes labels, pass some: GAN(…, labels=…) and train(…, labels=…).'
+    if isinstance(e, RuntimeError) and who == 'generator':
+        return '. Latents are rows `(B, z_dim)`: a network that takes `(B, z_dim, 1, 1)` can begin with nn.Unflatten(1, (z_dim, 1, 1)).'
     return ''
 
 def _check_function(who: str, net: nn.Module, params: Params, inputs: torch.Tensor, *labels: torch.Tensor) -> torch.Tensor:
@@ -116,22 +123,33 @@ def _check_function(who: str, net: nn.Module, params: Params, inputs: torch.Tens
         with seeded_globals(1) as drawn: again, unseeded = alone(inputs, *labels), drawn() != end  # what sets the seed itself ends where it did
         if not torch.is_tensor(first): raise TypeError(f'it gives a {type(first).__name__}, and must give one tensor')
         with seeded_globals(0): apart = torch.cat([torch.atleast_1d(alone(*one)) for one in zip(inputs.split(1), *(y.split(1) for y in labels))])
-    except Exception as e: raise ValueError(f'the {who} cannot take inputs of shape {tuple(inputs.shape)} and dtype {inputs.dtype}: {type(e).__name__}: {e}{_hint(who, e)}') from e
+    except Exception as e:
+        raise ValueError(f'the {who} cannot take inputs of shape {tuple(inputs.shape)} and dtype {inputs.dtype}: {type(e).__name__}: '
+                         f'{e}{_hint(who, e)}') from e
     if len(first) != len(inputs): raise ValueError(f'the {who} gives {len(first)} results for {len(inputs)} inputs: it must give one each.')
-    if changed and 'buffers' not in changed: raise ValueError(f'the {who} changes {changed[0].replace("_", " ")} in place (max_norm, clamp_, x += …): no derivative sees that. Compute a new tensor instead.')
+    if changed and 'buffers' not in changed:
+        raise ValueError(f'the {who} changes {changed[0].replace("_", " ")} in place (max_norm, clamp_, x += …): no derivative sees that. Compute a '
+                         'new tensor instead.')
     if changed or unseeded or not torch.allclose(first, again, rtol=1e-5, atol=1e-8, equal_nan=True):
-        raise ValueError(f'the {who} answers differently when asked twice, draws random numbers of its own, or keeps something of its calls in a buffer (noise, dropout, spectral norm or running averages in training mode, a counter): no replay repeats that. Call .eval() on such layers or remove them.')
+        raise ValueError(f'the {who} answers differently when asked twice, draws random numbers of its own, or keeps something of its calls in a '
+                         'buffer (noise, dropout, spectral norm or running averages in training mode, a counter): no replay repeats that. Call '
+                         '.eval() on such layers or remove them.')
     if not torch.allclose(first, apart, rtol=1e-3, atol=1e-4, equal_nan=True):
         if inputs.dtype == torch.float32:  # is it rounding?
-            with suppress(RuntimeError, TypeError): return _check_function(who, copied(net).double(), *in_float64([params, inputs, *labels])).to(inputs)
-        raise ValueError(f'the {who} mixes the instances of a batch (minibatch deviation): an instance\'s absence would change the others. Use layers that treat each alone, or nn.BatchNorm, whose statistics are weighted here.')
+            with suppress(RuntimeError, TypeError):
+                return _check_function(who, copied(net).double(), *in_float64([params, inputs, *labels])).to(inputs)
+        raise ValueError(f'the {who} mixes the instances of a batch (minibatch deviation): an instance\'s absence would change the others. Use '
+                         'layers that treat each alone, or nn.BatchNorm, whose statistics are weighted here.')
     return first
 
 # %% ../nbs/16_preflight.ipynb #a72ed22f
 def check_labels(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None):
     "Raise `ValueError` unless there is a label per instance where the GAN is conditional, and none where it is not"
-    if (labels is None) != (gan.labels is None): raise ValueError('a conditional GAN needs both: GAN(labels=…) for generated instances, and train(labels=…) for real ones.' )
-    if labels is not None and (len(labels), *gan.labels.shape[1:], gan.labels.dtype) != (len(data), *labels.shape[1:], labels.dtype): raise ValueError(f'there must be a label per instance, like those of the GAN: got {tuple(labels.shape)} {labels.dtype} for {len(data)} instances, and {tuple(gan.labels.shape)} {gan.labels.dtype} in the GAN.')
+    if (labels is None) != (gan.labels is None):
+        raise ValueError('a conditional GAN needs both: GAN(labels=…) for generated instances, and train(labels=…) for real ones.')
+    if labels is not None and (len(labels), *gan.labels.shape[1:], gan.labels.dtype) != (len(data), *labels.shape[1:], labels.dtype):
+        raise ValueError(f'there must be a label per instance, like those of the GAN: got {tuple(labels.shape)} {labels.dtype} for {len(data)} '
+                         f'instances, and {tuple(gan.labels.shape)} {gan.labels.dtype} in the GAN.')
 
 def two_of(data: torch.Tensor) -> list[int]:
     "Indices of two instances that differ, if any among the first thousand do"
@@ -143,31 +161,44 @@ def check_fit(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None = None):
     two = two_of(data)
     real, z, told = data[two], gan.latents(2, 0, 'latents/check', 0, data.dtype, data.device), [] if labels is None else [labels[two]]
     fake = check_function('generator', gan.G, z if labels is None else z[:, :-1], *([] if labels is None else [gan.labels_of(z)]))
-    if fake.shape != real.shape: raise ValueError(f'the generator makes instances of shape {tuple(fake.shape[1:])}, the data have {tuple(real.shape[1:])}: they must agree.')
-    if data.abs().max() > 10 and fake.abs().max() <= 1 and last_operation(gan.G, *([z] if labels is None else [z[:, :-1], gan.labels_of(z)])) in ('Tanh', 'Sigmoid'):
-        raise ValueError(f'the generator makes numbers of a size up to 1, and the data go from {data.min():.3g} to {data.max():.3g}: scale them, bytes as x / 127.5 - 1.')
+    if fake.shape != real.shape:
+        raise ValueError(f'the generator makes instances of shape {tuple(fake.shape[1:])}, the data have {tuple(real.shape[1:])}: they must agree.')
+    latents = [z] if labels is None else [z[:, :-1], gan.labels_of(z)]
+    if data.abs().max() > 10 and fake.abs().max() <= 1 and last_operation(gan.G, *latents) in ('Tanh', 'Sigmoid'):
+        raise ValueError(f'the generator makes numbers of a size up to 1, and the data go from {data.min():.3g} to {data.max():.3g}: scale them, '
+                         'bytes as x / 127.5 - 1.')
     if gan.augment: check_augment(gan.augment, real)
     logits = check_function('discriminator', gan.D, real, *told)
-    if gan.loss in ('nonsaturating', 'minmax') and last_operation(gan.D, real, *told) == 'Sigmoid': raise ValueError(f'the discriminator ends in a sigmoid, and the loss {gan.loss!r} takes logits and has a sigmoid of its own: leave the network\'s out. BCELoss of a sigmoid is this loss of what goes into it.')
+    if gan.loss in ('nonsaturating', 'minmax') and last_operation(gan.D, real, *told) == 'Sigmoid':
+        raise ValueError(f'the discriminator ends in a sigmoid, and the loss {gan.loss!r} takes logits and has a sigmoid of its own: leave the '
+                         'network\'s out. BCELoss of a sigmoid is this loss of what goes into it.')
     if isinstance(gan.loss_fn, Losses): return
-    if logits.numel() != 2: raise ValueError(f'the discriminator gives {logits.numel() // 2} values per instance: it must give one logit, or the loss must be `Losses`, two functions of all of them.')
-    if any(f(logits.flatten()).shape != (2,) for f in gan.loss_fn): raise ValueError('the functions of a Loss work elementwise: leave out the mean or sum.')
+    if logits.numel() != 2:
+        raise ValueError(f'the discriminator gives {logits.numel() // 2} values per instance: it must give one logit, or the loss must be `Losses`, '
+                         'two functions of all of them.')
+    if any(f(logits.flatten()).shape != (2,) for f in gan.loss_fn):
+        raise ValueError('the functions of a Loss work elementwise: leave out the mean or sum.')
 
 def last_operation(net: nn.Module, x: torch.Tensor, *labels: torch.Tensor) -> str:
     "What a network does last, but for the shape of its result, in autograd's words: 'Sigmoid', 'Tanh', 'Addmm', …"
     with torch.enable_grad(): last = call_in_evaluation(net, running_averages(net), x.clone().requires_grad_(x.is_floating_point()), *labels).grad_fn
-    while last is not None and last.name().startswith(('View', 'Reshape', 'UnsafeView', 'Squeeze', 'Unsqueeze', 'Clone')): last = last.next_functions[0][0]
+    while last is not None and last.name().startswith(('View', 'Reshape', 'UnsafeView', 'Squeeze', 'Unsqueeze', 'Clone')):
+        last = last.next_functions[0][0]
     return '' if last is None else last.name().split('Backward')[0]
 
 def check_augment(augment: Callable, real: torch.Tensor):
     "Raise `ValueError` unless an augmentation is a function of each instance and its numbers"
     u, given = torch.linspace(.1, .9, 2 * augment.numbers).to(real).view(2, -1), real.clone()
     with seeded_globals(0) as drawn: changed, end = augment(given, u), drawn()
-    if changed.shape != real.shape: raise ValueError(f'the augmentation makes {tuple(changed.shape[1:])} of instances of shape {tuple(real.shape[1:])}: it must keep the shape.')
+    if changed.shape != real.shape:
+        raise ValueError(f'the augmentation makes {tuple(changed.shape[1:])} of instances of shape {tuple(real.shape[1:])}: it must keep the shape.')
     with seeded_globals(1) as drawn: again, unseeded = augment(real.clone(), u), drawn() != end
-    if unseeded or not torch.equal(changed, again): raise ValueError('the augmentation draws random numbers of its own: no replay repeats them. Use those that it is given, `numbers` per instance.')
+    if unseeded or not torch.equal(changed, again):
+        raise ValueError('the augmentation draws random numbers of its own: no replay repeats them. Use those that it is given, `numbers` per '
+                         'instance.')
     if not torch.equal(given, real): raise ValueError('the augmentation changes instances in place: make new ones.')
-    if not torch.allclose(changed, torch.cat([augment(*one) for one in zip(real.clone().split(1), u.split(1))]), rtol=1e-3, atol=1e-4): raise ValueError("the augmentation mixes the instances of a batch: an instance's absence would change the others.")
+    if not torch.allclose(changed, torch.cat([augment(*one) for one in zip(real.clone().split(1), u.split(1))]), rtol=1e-3, atol=1e-4):
+        raise ValueError("the augmentation mixes the instances of a batch: an instance's absence would change the others.")
 
 # %% ../nbs/16_preflight.ipynb #0b7c92de
 @contextmanager
@@ -206,7 +237,9 @@ def _wrong_with_optimiser(opt, p: Params) -> str | None:
         g.view(-1)[:1] = 0
         return g
     memory = opt.init(p)
-    if not isinstance(memory, dict) or not all(torch.is_tensor(t) and t.is_floating_point() for t in _leaves(memory)): return 'keeps other things than floating-point tensors in its memory, which must be dicts of them within each other: influence flows through it. The step is an argument, so nothing needs to be counted.'
+    if not isinstance(memory, dict) or not all(torch.is_tensor(t) and t.is_floating_point() for t in _leaves(memory)):
+        return ('keeps other things than floating-point tensors in its memory, which must be dicts of them within each other: influence flows '
+                'through it. The step is an argument, so nothing needs to be counted.')
     at = _after_two_updates(opt, p, gradient)
     for t in (2, 2519, 2520):  # what is done at every so many-th step, up to the tenth, is done at one of the last two
         if wrong := _wrong_with_update(opt, at, t, draw): return wrong
@@ -224,24 +257,31 @@ def _wrong_with_update(opt, at: dict, t: int, draw: Callable) -> str | None:
         return values(dict(step={k: p[k] - at['p'][k] for k in p}, m=m))
     given = map_tensors(torch.clone, at)
     first, again = added(at), added(at, 1)
-    if not all(map(torch.equal, values(at), values(given))): return 'changes in place what it is given, so no step could be done again. Return new tensors.'
-    if not all(map(torch.equal, first, again)): return 'does otherwise when asked twice: no replay repeats that. Let what it does follow from gradients, memory, parameters and the step.'
+    if not all(map(torch.equal, values(at), values(given))):
+        return 'changes in place what it is given, so no step could be done again. Return new tensors.'
+    if not all(map(torch.equal, first, again)):
+        return 'does otherwise when asked twice: no replay repeats that. Let what it does follow from gradients, memory, parameters and the step.'
     u = [draw(o) / n if (n := o.norm()) > 0 else torch.zeros_like(o) for o in first]
     def pulled(at):
         "The derivative of all that, times `u`"
         at = map_tensors(lambda p: p.detach().requires_grad_(), at)
         with torch.enable_grad(): reached = [(o, c) for o, c in zip(added(at), u) if o.requires_grad]  # a sign, say, has no derivative to follow
-        return torch.autograd.grad([o for o, _ in reached], values(at), [c for _, c in reached], allow_unused=True, materialize_grads=True) if reached else list(map(torch.zeros_like, values(at)))
+        return torch.autograd.grad([o for o, _ in reached], values(at), [c for _, c in reached], allow_unused=True,
+                                   materialize_grads=True) if reached else list(map(torch.zeros_like, values(at)))
     slope, way = pulled(at), [draw(p) * p for p in values(at)]
-    if not all(p.isfinite().all() for p in slope): return 'has a derivative that is not finite where a gradient is 0: guard a root or a quotient there, on both sides of torch.where.'
-    if vars(type(opt)).get('linear') and not all(map(torch.allclose, slope, pulled(at | dict(g=map_tensors(lambda p: 2 * p, at['g']))))): return 'says that it is linear in the gradients, and is not: its derivative depends on them.'
+    if not all(p.isfinite().all() for p in slope):
+        return 'has a derivative that is not finite where a gradient is 0: guard a root or a quotient there, on both sides of torch.where.'
+    if vars(type(opt)).get('linear') and not all(map(torch.allclose, slope, pulled(at | dict(g=map_tensors(lambda p: 2 * p, at['g']))))):
+        return 'says that it is linear in the gradients, and is not: its derivative depends on them.'
     def value(eps):
         "What was differentiated, a little further on"
         rest = iter(way)
         return sum((o * c).sum() for o, c in zip(added(map_tensors(lambda p: p + eps * next(rest), at)), u)).item()
     near, check = ((value(eps) - value(-eps)) / (2 * eps) for eps in (1e-6, 1e-5))
     error, noise = (abs(near - o) / max(1e-3, abs(near)) for o in (sum((p * q).sum() for p, q in zip(slope, way)).item(), check))
-    if error > 1e-5 and error > 100 * noise: return f"has a derivative that is not autograd's (off by {error:.0e}, relative): something in it is hidden by detach or no_grad, or has a gradient of its own. Scores would be wrong."
+    if error > 1e-5 and error > 100 * noise:
+        return (f"has a derivative that is not autograd's (off by {error:.0e}, relative): something in it is hidden by detach or no_grad, or has a "
+                "gradient of its own. Scores would be wrong.")
 
 # %% ../nbs/16_preflight.ipynb #66704924
 class _Bare:
@@ -286,18 +326,30 @@ def _wrong_with(gan: GAN, b: Batch) -> str | None:
         again = [once(1)]
         unseeded = ends[0] != ends[1]  # what sets the seed itself ends where it did
         if _memory(gan) != memory: again += [once() for _ in range(16)]  # what counts its calls may do otherwise at some of them
-        if unseeded or max(apart(first, other) for other in again) > 1e-4: return 'a training step is not the same when done again: a loss, penalty or network draws random numbers of its own, or does otherwise at some of its calls, and no replay repeats that. Use `mix` (see WGANGP) or the numbers of an augmentation, and the same at every step.'
+        if unseeded or max(apart(first, other) for other in again) > 1e-4:
+            return ('a training step is not the same when done again: a loss, penalty or network draws random numbers of its own, or does otherwise '
+                    'at some of its calls, and no replay repeats that. Use `mix` (see WGANGP) or the numbers of an augmentation, and the same at '
+                    'every step.')
         absent, other = w.index_fill(0, torch.zeros_like(b.idx[:1]), 0), b.x.clone()
         other[0] = other[0] / 2 + other.mean()
-        if apart(once(w=absent), once(w=absent, b=b._replace(x=other))) > 1e-4: return 'an instance of weight 0 still takes part in a training step: in a loss or penalty of yours, multiply its part by its weight `w`, means over instances too, or it could not be left out.'
+        if apart(once(w=absent), once(w=absent, b=b._replace(x=other))) > 1e-4:
+            return ('an instance of weight 0 still takes part in a training step: in a loss or penalty of yours, multiply its part by its weight '
+                    '`w`, means over instances too, or it could not be left out.')
         _pulled(gan, s, b, w, list(map(torch.ones_like, first)))
     try: off = derivative_error(gan, s, b)
-    except (RuntimeError, TypeError, ArithmeticError) as e: return say(f'the derivative of a training step could not be held against differences in float64 ({type(e).__name__}: {str(e).splitlines()[0][:100]}).')
-    if off > 1e-5: return f"autograd's derivative of a training step is not what the step does (off by {off:.0e}, relative). Something in a network, loss, penalty or augmentation has a gradient of its own (detach, no_grad, a hook, a straight-through estimator, activation checkpointing), or PyTorch has a wrong one. Scores would be wrong."
+    except (RuntimeError, TypeError, ArithmeticError) as e:
+        return say(f'the derivative of a training step could not be held against differences in float64 ({type(e).__name__}: '
+                   f'{str(e).splitlines()[0][:100]}).')
+    if off > 1e-5:
+        return (f"autograd's derivative of a training step is not what the step does (off by {off:.0e}, relative). Something in a network, loss, "
+                "penalty or augmentation has a gradient of its own (detach, no_grad, a hook, a straight-through estimator, activation "
+                "checkpointing), or PyTorch has a wrong one. Scores would be wrong.")
 
 def _memory(gan: GAN) -> str:
     "All numbers and words that networks, loss, penalty and augmentation keep"
-    return str([_kept(o, 4) for o in (gan.loss_fn, gan.penalty, gan.augment)] + [_plain(m) | {k: _kept(v, 2) for k, v in vars(m).items() if isinstance(v, (list, dict)) and not k.startswith('_')} for net in (gan.G, gan.D) for m in net.modules()])
+    listed = lambda m: {k: _kept(v, 2) for k, v in vars(m).items() if isinstance(v, (list, dict)) and not k.startswith('_')}
+    return str([_kept(o, 4) for o in (gan.loss_fn, gan.penalty, gan.augment)]
+               + [_plain(m) | listed(m) for net in (gan.G, gan.D) for m in net.modules()])
 
 def _kept(o, depth: int):
     "The numbers and words in an object, in what it holds, and in what a function refers to"
@@ -332,16 +384,20 @@ def derivative_error(gan: GAN, s: State, b: Batch) -> float:
         moving = gradients(at)
         least = 1e-3 * max(map(size, moving))  # what is far smaller is rounding, like the gradient of a bias before a batch norm
         u = [draw(p) / size(p).clamp_min(least) for p in moving]  # every tensor counts alike
-        far = [size(p) * (q != 0) for p, q in zip(at, [*moving, at[-1]])]  # numbers without a gradient stay where they are, like the padding of an embedding
+        # numbers without a gradient stay where they are, like the padding of an embedding
+        far = [size(p) * (q != 0) for p, q in zip(at, [*moving, at[-1]])]
         slope = _pulled(gan, s, b, at[-1], u)
         v, parts = [draw(p) * q for p, q in zip(at, far)], (slice(0, len(s.d)), slice(len(s.d), -1), slice(-1, None))
         scales = [sum((p * q).square().sum() for p, q in zip(slope[part], far[part])).sqrt().item() for part in parts]
         length = max(scales) or 1.  # of a step that moves numbers by about their own size
-        for part, scale in zip(parts, scales): v[part] = [q / max(scale, 1e-3 * length) for q in v[part]]  # both players and the weights count alike too
+        # both players and the weights count alike too
+        for part, scale in zip(parts, scales): v[part] = [q / max(scale, 1e-3 * length) for q in v[part]]
         value = lambda eps: sum((p * q).sum() for p, q in zip(u, gradients([p + eps * q for p, q in zip(at, v)])))
         near, check = (((value(eps * length) - value(-eps * length)) / (2 * eps * length)).item() for eps in (1e-8, 1e-7))
         found = sum((p * q).sum() for p, q in zip(slope, v)).item()  # of the size of 1
     error, noise = (abs(near - o) / max(1., abs(near)) for o in (found, check))
-    if error > 1e-5 and not error > 100 * noise: raise ArithmeticError('something in it is computed in lower precision, or is not finite' if noise > 1e-5 or noise != noise else 'its differences do not settle')
+    if error > 1e-5 and not error > 100 * noise:
+        raise ArithmeticError('something in it is computed in lower precision, or is not finite' if noise > 1e-5 or noise != noise
+                              else 'its differences do not settle')
     if error != error: raise ArithmeticError('it is not finite')
     return error

@@ -53,7 +53,8 @@ def counterfactual_weights(run: Run, without, weights) -> torch.Tensor:
     if without is not None and weights is not None: raise ValueError('pass `without` or `weights`, not both.')
     if weights is not None:
         w = torch.as_tensor(weights).to(run.data)
-        if w.shape != (n,) or not torch.isfinite(w).all(): raise ValueError(f'weights must be {n} finite numbers, one per training instance; got shape {tuple(w.shape)}.')
+        if w.shape != (n,) or not torch.isfinite(w).all():
+            raise ValueError(f'weights must be {n} finite numbers, one per training instance; got shape {tuple(w.shape)}.')
         return w.clone()  # the caller's may change
     return run.weights().index_fill(0, as_indices(run, [] if without is None else without), 0)
 
@@ -61,9 +62,11 @@ def as_indices(run: Run, indices) -> torch.Tensor:
     "Indices of training instances, `(m,)`; raises `ValueError` for any that are not (a mask is none)"
     n = len(run.data)
     try: idx = torch.as_tensor(indices).flatten()
-    except (TypeError, ValueError, RuntimeError, KeyError) as e: raise ValueError(f'indices of training instances must be a list or tensor of whole numbers, not {type(indices).__name__}.') from e
+    except (TypeError, ValueError, RuntimeError, KeyError) as e:
+        raise ValueError(f'indices of training instances must be a list or tensor of whole numbers, not {type(indices).__name__}.') from e
     if idx.numel() and (idx.dtype not in (torch.int16, torch.int32, torch.int64) or idx.min() < 0 or idx.max() >= n):
-        raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} ({idx.dtype}).')
+        raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} '
+                         f'({idx.dtype}).')
     return idx.long().to(run.data.device)
 
 # %% ../nbs/18_retrain.ipynb #d09466fb
@@ -80,7 +83,8 @@ def leaving_out(
 def which_draws(draws: int | Iterable[int]) -> list[int]:
     "Numbers of draws: so many from 0, the run's own batches and latents, or those given; raises `ValueError` for none"
     found = [whole(i, 'a draw') for i in draws] if isinstance(draws, Iterable) else range(whole(draws, 'draws'))
-    if not found or min(found) < 0 or len(set(found)) < len(found): raise ValueError(f'draws are how many, 1 or more, or different numbers from 0, the run itself; not {draws}.')
+    if not found or min(found) < 0 or len(set(found)) < len(found):
+        raise ValueError(f'draws are how many, 1 or more, or different numbers from 0, the run itself; not {draws}.')
     return list(found)
 
 def retrain_many(
@@ -102,9 +106,11 @@ def retrain_many(
     draws = list(draw) if isinstance(draw, Iterable) else [draw] * len(rows)
     if len(draws) != len(rows): raise ValueError(f'{len(draws)} draws do not fit {len(rows)} counterfactuals: pass one each.')
     batches = {i: run.batches_from(first, i) for i in set(draws)}
-    return _retrain_chunks(run, list(zip(rows, draws)), batches, chunk or together(run, len(batches) > 1), first * run.plan.steps_per_epoch, renormalise)
+    return _retrain_chunks(run, list(zip(rows, draws)), batches, chunk or together(run, len(batches) > 1), first * run.plan.steps_per_epoch,
+                           renormalise)
 
-MOST, CACHED = 100, 25  # counterfactuals trained together, on a GPU and on the CPU: there so many are fast, because what they write stays in its cache
+# counterfactuals trained together, on a GPU and on the CPU: there so many are fast, because what they write stays in its cache
+MOST, CACHED = 100, 25
 ROOM = 2**32  # bytes that a step of theirs may write, or a quarter of the memory where that is less
 HELD = 2**29  # bytes of finished ones that may wait for those before them
 
@@ -131,9 +137,11 @@ def together(
     if not run.gan.gains_together(run.data.device): return 1
     b = _batch([run.batches, run.batches_from(0, 1) if apart else run.batches], run.gan.d_steps - 1)  # the first in which both players move
     try:
-        with exact(run.data.device), _Written() as written: run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, b.idx.shape[-1]))
+        with exact(run.data.device), _Written() as written:
+            run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, b.idx.shape[-1]))
     except RuntimeError as e:
-        warnings.warn(f'counterfactuals are trained one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}', stacklevel=2)
+        warnings.warn(f'counterfactuals are trained one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}',
+                      stacklevel=2)
         return 1
     room = min(ROOM, memory(run.data.device) // 4)
     return max(1, min(MOST if run.data.is_cuda else CACHED, 2 * room // written.total))
@@ -165,7 +173,8 @@ class Trunk:
         self.step = step
         return self.state
 
-def _retrain_chunks(run: Run, wanted: list[tuple[torch.Tensor, int]], batches: dict[int, Batches], size: int, first: int, renormalise: bool) -> Iterator[Model]:
+def _retrain_chunks(run: Run, wanted: list[tuple[torch.Tensor, int]], batches: dict[int, Batches], size: int, first: int,
+                    renormalise: bool) -> Iterator[Model]:
     "Train counterfactuals, weights and draw each, from step `first` on, so many as one; a finished chunk is kept until all are"
     starts, most = departures(run, wanted, first, renormalise), size * max(1, HELD // run.state_bytes // size)
     blocks = [sorted(range(len(wanted))[i:i + most], key=starts.__getitem__) for i in range(0, len(wanted), most)]
@@ -184,7 +193,8 @@ def _retrain_chunks(run: Run, wanted: list[tuple[torch.Tensor, int]], batches: d
                 told += 1
     for work in works: work.done()
 
-def _advance_many(run: Run, w: torch.Tensor, batches: list[Batches], trunk: Trunk, start: int, renormalise: bool, work: Unfinished, bar: Progress) -> State:
+def _advance_many(run: Run, w: torch.Tensor, batches: list[Batches], trunk: Trunk, start: int, renormalise: bool, work: Unfinished,
+                  bar: Progress) -> State:
     "The final states of the counterfactuals with weights `w`, `(M, n)`, and batches of M draws, stacked; none of them leaves the run before step `start`"
     one = lambda s, b, w: map_tensors(lambda p: p[None], run.gan.step(map_tensors(lambda p: p[0], s), b, w[0]))
     step = one if len(w) == 1 else run.gan.steps

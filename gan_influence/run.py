@@ -38,7 +38,8 @@ def _words(o) -> str:
 
 def settings_of(gan: GAN, data: torch.Tensor, plan: Plan, labels: torch.Tensor | None) -> dict:
     "All that a trajectory depends on, but its length"
-    return dict(data=fingerprint(data), real_labels='' if labels is None else fingerprint(labels), n=plan.n, bs=plan.bs, seed=plan.seed, dtype=str(data.dtype), constants=fingerprint_all(gan.constants()), **describe(gan))
+    return dict(data=fingerprint(data), real_labels='' if labels is None else fingerprint(labels), n=plan.n, bs=plan.bs, seed=plan.seed,
+                dtype=str(data.dtype), constants=fingerprint_all(gan.constants()), **describe(gan))
 
 def fingerprint_state(state: State) -> str:
     "Fingerprint of all tensors of a state"
@@ -48,10 +49,14 @@ def check_same(path, stored: dict, given: dict, where: str = ''):
     "Raise `RunError` naming the first settings in which a run and what is given differ, and what to do: `where` is another way out"
     differ = [k for k in given if stored.get(k) != given[k]]
     if not differ: return
-    if 'data' in differ: raise RunError(f'{path}: this data set is not the one the run was trained on (fingerprint differs). Pass the same data{where}.')
+    if 'data' in differ:
+        raise RunError(f'{path}: this data set is not the one the run was trained on (fingerprint differs). Pass the same data{where}.')
     k = differ[0]
-    if k == 'start': raise RunError(f'{path} holds another run: it started from other initial values. Pass the networks as they were before training{where}.')
-    if k == 'constants': raise RunError(f'{path} holds another run: its frozen parameters, buffers or labels are not these, or other layers were in training mode. Pass the networks as they were{where}.')
+    if k == 'start':
+        raise RunError(f'{path} holds another run: it started from other initial values. Pass the networks as they were before training{where}.')
+    if k == 'constants':
+        raise RunError(f'{path} holds another run: its frozen parameters, buffers or labels are not these, or other layers were in training mode. '
+                       f'Pass the networks as they were{where}.')
     there, here = str(stored.get(k)), str(given[k])
     at = max(0, next((i for i, (a, b) in enumerate(zip(there, here)) if a != b), 0) - 20)  # where they part
     raise RunError(f'{path} holds another run: {k} is {there[at:at + 60]!r} there and {here[at:at + 60]!r} here. Pass the same {k}{where}.')
@@ -67,7 +72,9 @@ def first_step(gan: GAN, state: State, batches: Batches, weigh: Callable) -> lis
 def check_first_step(path, stored: list, given: list, dtype: torch.dtype, where: str = ''):
     "Raise `RunError` where a run's first step comes out otherwise than it did, by more than another machine would explain"
     if stored and not np.allclose(stored, given, rtol=[1e-3, 1e-3, .05, .05], atol=10 * torch.finfo(dtype).eps, equal_nan=True):
-        raise RunError(f'{path} holds another run: its first step cost and moved the players {[float(f"{v:.4g}") for v in stored]} there and {[float(f"{v:.4g}") for v in given]} here. Something that has no name does otherwise: a setting of a network, a function in the loss, a penalty or a schedule. Pass those of the run{where}.')
+        raise RunError(f'{path} holds another run: its first step cost and moved the players {[float(f"{v:.4g}") for v in stored]} there and '
+                       f'{[float(f"{v:.4g}") for v in given]} here. Something that has no name does otherwise: a setting of a network, a function in '
+                       f'the loss, a penalty or a schedule. Pass those of the run{where}.')
 
 # %% ../nbs/17_run.ipynb #b38ba449
 def advance(
@@ -88,8 +95,11 @@ def locate_divergence(gan: GAN, state: State, batches: Iterable[Batch], weigh: C
     "Repeat steps until one is not finite, and raise `Diverged`"
     for b in batches:
         state = gan.step(state, b, weigh(b))
-        for who, part in (('discriminator', (state.d, state.md, state.running.get('d', {}))), ('generator', (state.g, state.mg, state.running.get('g', {})))):
-            if not all(map(finite, part)): raise Diverged(f"training diverged at step {b.t}: the {who}'s parameters are no longer finite. Lower its learning rate, or look at instances {b.idx[:5].tolist()}… of that batch.")
+        for who, part in (('discriminator', (state.d, state.md, state.running.get('d', {}))),
+                          ('generator', (state.g, state.mg, state.running.get('g', {})))):
+            if not all(map(finite, part)):
+                raise Diverged(f"training diverged at step {b.t}: the {who}'s parameters are no longer finite. Lower its learning rate, or look at "
+                               f"instances {b.idx[:5].tolist()}… of that batch.")
     raise Diverged('training diverged, and did not when the steps were repeated: this machine does not compute the same twice.')
 
 # %% ../nbs/17_run.ipynb #e01b3cb7
@@ -127,7 +137,9 @@ class Run:
 
     def check_first_step(self, where: str = ''):
         "Raise `RunError` unless the first step comes out as it did: what has no name is known by what it does"
-        if stored := self.store.record.get('first'): check_first_step(self.path or 'the run in memory', stored, first_step(self.gan, self.store.load(0, self.gan.start()), self.batches, self.weigh), self.data.dtype, where)
+        if stored := self.store.record.get('first'):
+            now = first_step(self.gan, self.store.load(0, self.gan.start()), self.batches, self.weigh)
+            check_first_step(self.path or 'the run in memory', stored, now, self.data.dtype, where)
 
     @property
     def epochs(self) -> int:
@@ -159,13 +171,15 @@ class Run:
         "What the run is known by: another run, or more epochs, have another"
         return record_hash(self.store.record)
 
-    def __repr__(self): return f'Run({self.plan.n:,} instances, {self.epochs} epochs of {self.plan.steps_per_epoch} steps, {self.path or "in memory"})'
+    def __repr__(self):
+        return f'Run({self.plan.n:,} instances, {self.epochs} epochs of {self.plan.steps_per_epoch} steps, {self.path or "in memory"})'
 
 # %% ../nbs/17_run.ipynb #b27e91d0
 @patch
 def state(self: Run, epoch: int | None = None) -> State:
     "The state before `epoch`; by default the last"
-    if epoch is not None and not 0 <= whole(epoch, 'epoch') <= self.epochs: raise ValueError(f'the run has states before epoch 0 to {self.epochs}, not {epoch}.')
+    if epoch is not None and not 0 <= whole(epoch, 'epoch') <= self.epochs:
+        raise ValueError(f'the run has states before epoch 0 to {self.epochs}, not {epoch}.')
     return self.at(self.steps if epoch is None else epoch * self.plan.steps_per_epoch)
 
 @patch
@@ -222,13 +236,15 @@ def weigh(self: Run, b: Batch) -> torch.Tensor:
 @patch
 def check_renormalise(self: Run, renormalise: bool):
     "Raise `ValueError` where weights shall be scaled that are not all 1"
-    if renormalise and not (self.weights() == 1).all(): raise ValueError('weights are renormalised from a training in which all are 1: ask without renormalise, or ask the run that this one left.')
+    if renormalise and not (self.weights() == 1).all():
+        raise ValueError('weights are renormalised from a training in which all are 1: ask without renormalise, or ask the run that this one left.')
 
 @patch
 def first_epoch(self: Run, epochs: int | None) -> int:
     "Where the last `epochs` epochs begin; None means all"
     k = self.epochs if epochs is None else whole(epochs, 'epochs')
-    if not 1 <= k <= self.epochs: raise ValueError(f'the run has {self.epochs} logged epochs, {k} were asked for: choose epochs from 1 to {self.epochs}.')
+    if not 1 <= k <= self.epochs:
+        raise ValueError(f'the run has {self.epochs} logged epochs, {k} were asked for: choose epochs from 1 to {self.epochs}.')
     return self.epochs - k
 
 # %% ../nbs/17_run.ipynb #e9603af7
@@ -262,7 +278,8 @@ def warn_drift(replayed: State, logged: State, what: str):
     a, b = flatten(replayed), flatten(logged)
     if all(map(torch.equal, a.values(), b.values())): return
     worst = max(a, key=lambda k: (a[k] - b[k]).abs().max().item())
-    warnings.warn(f'{what} ends {(a[worst] - b[worst]).abs().max().item():.1e} from the logged state (in {worst}): this machine, or its number of threads, computes otherwise than at training. Results are those of the repeated steps.', stacklevel=3)
+    warnings.warn(f'{what} ends {(a[worst] - b[worst]).abs().max().item():.1e} from the logged state (in {worst}): this machine, or its number of '
+                  'threads, computes otherwise than at training. Results are those of the repeated steps.', stacklevel=3)
 
 # %% ../nbs/17_run.ipynb #64b1c8df
 @dataclass(frozen=True)
@@ -326,24 +343,29 @@ def train(
     data = data.to(device or data.device)
     gan, plan, epochs = gan.to(data.device), Plan(len(data), bs, seed), whole(epochs, 'epochs')
     if epochs < 1: raise ValueError(f'epochs is {epochs}: train for at least one.')
-    if metric is not None and not callable(metric): raise ValueError(f'the metric to show is one function metric(G, D), not a {type(metric).__name__}; `influence` takes several.')
+    if metric is not None and not callable(metric):
+        raise ValueError(f'the metric to show is one function metric(G, D), not a {type(metric).__name__}; `influence` takes several.')
     if log is not None and not hasattr(log, 'marks'): raise ValueError(f'log is a schedule as Every(100) or Root(), not {log!r}.')
     labels = None if labels is None else torch.as_tensor(labels).to(data.device)
     check_fit(gan, data, labels)
     check_step(gan, data, labels, plan)
     settings, state = settings_of(gan, data, plan, labels), gan.start()
-    if metric is not None: number(repeatable_value(metric, *Model(gan, state).players, always=True), name_of(metric))  # an error of the metric's comes now, not after an epoch
+    # an error of the metric's comes now, not after an epoch
+    if metric is not None: number(repeatable_value(metric, *Model(gan, state).players, always=True), name_of(metric))
     store = Directory(path) if path else Memory()
     if store.record is None:
         versions = dict(torch=torch.__version__, numpy=np.__version__, threads=torch.get_num_threads(), device=str(data.device))
         first = first_step(gan, state, Batches(plan, data, gan, labels), lambda b: torch.ones_like(b.idx, dtype=data.dtype))
-        store.commit(dict(format=FORMAT, settings=settings, start=fingerprint_state(state), first=first, recipe=recipe or {}, versions=versions, epochs=0, states={'0': store.put(0, state)}, passing=False, history=[]))
+        store.commit(dict(format=FORMAT, settings=settings, start=fingerprint_state(state), first=first, recipe=recipe or {}, versions=versions,
+                          epochs=0, states={'0': store.put(0, state)}, passing=False, history=[]))
     check_same(path, {**store.record['settings'], 'start': store.record['start']},
                {**settings, 'start': fingerprint_state(state)}, ', or train into another folder')
     run = Run(gan, data, plan, store, labels)
     run.check_first_step(', or train into another folder')
     if run.epochs < epochs: extend(run, epochs, metric, log or Every(plan.steps_per_epoch))
-    elif run.epochs > epochs: raise RunError(f'{path} already holds {run.epochs} epochs, more than the {epochs} asked for: ask for {run.epochs}, or train into another folder.')
+    elif run.epochs > epochs:
+        raise RunError(f'{path} already holds {run.epochs} epochs, more than the {epochs} asked for: ask for {run.epochs}, or train into another '
+                       'folder.')
     return run
 
 def extend(run: 'Run', epochs: int, metric, log: Schedule, quiet: bool = False):
@@ -353,7 +375,8 @@ def extend(run: 'Run', epochs: int, metric, log: Schedule, quiet: bool = False):
     kept = {0, *log.marks(epochs * n), *run.logged} - (passing - set(log.marks(epochs * n)))
     store.forget_unfinished()
     if not quiet: say(f'log: {len(kept) + 1:,} states, {(len(kept) + 1) * run.state_bytes / 2**20:,.1f} MiB')
-    if not quiet and not run.gan.compiled and epochs * n - run.steps >= LONG and run.gan.gains_together(run.data.device): say('so many steps of small networks would be faster with GAN(…, compiled=True), in training and in tracing')
+    if not quiet and not run.gan.compiled and epochs * n - run.steps >= LONG and run.gan.gains_together(run.data.device):
+        say('so many steps of small networks would be faster with GAN(…, compiled=True), in training and in tracing')
     with Progress(epochs * n, 'train', leave=not quiet) as bar, exact(run.data.device):
         bar.update(run.steps)
         def after(t, state):

@@ -53,7 +53,9 @@ class Scores:
         return list(self.metrics).index(name)
 
     def harm(self, name: str | None = None) -> torch.Tensor:
-        "Predicted gain of a metric, of the first by default, in an instance's absence, `(n,)`: positive is harmful, whichever way the metric is better; raises `ValueError` where that is not known"
+        """Predicted gain of a metric, of the first by default, in an instance's absence, `(n,)`: positive is harmful.
+
+        So it is whichever way the metric is better; raises `ValueError` where that is not known."""
         name = name or self.names[0]
         score, better = self[name], self.metrics[name]['higher_is_better']
         check_direction(name, better)
@@ -78,7 +80,8 @@ class Scores:
 
     def check(self, run: Run):
         "Raise `RunError` unless these are scores of this run, as it is now"
-        if len(self.values) != len(run.data) or self.run != fingerprint_state(run.state()): raise RunError('these scores are of another run, or of an earlier state of this one: score it again.')
+        if len(self.values) != len(run.data) or self.run != fingerprint_state(run.state()):
+            raise RunError('these scores are of another run, or of an earlier state of this one: score it again.')
 
     def epochs_to_retrain(self, epochs: int | None = None) -> int:
         "How many of the last epochs show what was predicted: those given, or as many as were traced; raises `ValueError` where neither is known"
@@ -87,7 +90,8 @@ class Scores:
         return epochs
 
     def _count(self, n):
-        if not 0 <= whole(n, 'the number of instances') <= len(self.values): raise ValueError(f'{n} instances were asked for: choose from 0 to {len(self.values)}.')
+        if not 0 <= whole(n, 'the number of instances') <= len(self.values):
+            raise ValueError(f'{n} instances were asked for: choose from 0 to {len(self.values)}.')
         return n
 
     def frame(self) -> pd.DataFrame:
@@ -97,11 +101,13 @@ class Scores:
 
     def __repr__(self):
         traced = f'last {plural(self.epochs, "epoch")}; {(~self.traced).sum().item()} instances in no traced step' if self.epochs else 'at rest'
-        return f'Scores({len(self.values):,} instances × {", ".join(self.names)}; {traced}{"" if self.kinks is None else f"; kinks {self.kinks}"}{"" if self.draws == 1 else f"; means of {self.draws} draws"})'
+        return (f'Scores({len(self.values):,} instances × {", ".join(self.names)}; '
+                f'{traced}{"" if self.kinks is None else f"; kinks {self.kinks}"}{"" if self.draws == 1 else f"; means of {self.draws} draws"})')
 
     def save(self, path: str | Path):
         "Write `path` (CSV, a row per instance) and `path`.json beside it (what the columns mean)"
-        about = dict(metrics=self.metrics, epochs=self.epochs, run=self.run, renormalised=bool(self.renormalised), kinks=None if self.kinks is None else float(self.kinks), draws=self.draws)
+        about = dict(metrics=self.metrics, epochs=self.epochs, run=self.run, renormalised=bool(self.renormalised),
+                     kinks=None if self.kinks is None else float(self.kinks), draws=self.draws)
         about['csv'] = write_file(path, self.frame().to_csv())
         write_file(f'{path}.json', json.dumps({**about, 'sha256': record_hash(about)}, indent=1))
 
@@ -112,14 +118,19 @@ class Scores:
             again = 'Score the run again.'
             about = json.loads(read_file(f'{path}.json', restore=again))
             if about.pop('sha256') != record_hash(about): raise ValueError('truncated or changed')
-            if not all(isinstance(m['value'], float) and m['higher_is_better'] in (True, False, None) and isinstance(m['unit'], str) for m in about['metrics'].values()): raise ValueError('its metrics')
-            if not (type(about['epochs']) in (int, type(None)) and isinstance(about['run'], str) and isinstance(about['renormalised'], bool) and type(about['kinks']) in (int, float, type(None)) and type(about.setdefault('draws', 1)) is int): raise ValueError('what was traced')
+            if not all(isinstance(m['value'], float) and m['higher_is_better'] in (True, False, None) and isinstance(m['unit'], str)
+                       for m in about['metrics'].values()):
+                raise ValueError('its metrics')
+            if not (type(about['epochs']) in (int, type(None)) and isinstance(about['run'], str) and isinstance(about['renormalised'], bool)
+                    and type(about['kinks']) in (int, float, type(None)) and type(about.setdefault('draws', 1)) is int):
+                raise ValueError('what was traced')
             rows = list(csv.DictReader(io.StringIO(read_file(path, about.pop('csv'), restore=again).decode())))
             read = lambda sign: torch.tensor([[float(r[f'{sign}{k}']) for k in about['metrics']] for r in rows], dtype=torch.float64)
             traced = torch.tensor([r['traced'] == 'True' for r in rows])
             scores = cls(read(''), traced=traced, error=read('± ') if about['draws'] > 1 else None, data=data, **about)
         except RunError: raise
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, csv.Error) as e: raise RunError(f'{path}.json is damaged ({str(e)[:80]}). {again}') from e
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, csv.Error) as e:
+            raise RunError(f'{path}.json is damaged ({str(e)[:80]}). {again}') from e
         if data is not None and len(data) != len(rows): raise RunError(f'{path} scores {len(rows)} instances, the data have {len(data)}. {again}')
         return scores
 
@@ -131,4 +142,5 @@ def known(metric: Callable, value: float) -> dict:
 
 def check_direction(name: str, better: bool | None):
     "Raise `ValueError` unless it is known which way a metric is better"
-    if better is None: raise ValueError(f'which way {name!r} is better is not known: wrap it as Metric(fn, {name!r}, higher_is_better=True or False).')
+    if better is None:
+        raise ValueError(f'which way {name!r} is better is not known: wrap it as Metric(fn, {name!r}, higher_is_better=True or False).')

@@ -48,7 +48,8 @@ def plot_points(
 ) -> Figure:
     "Instances in the plane (2D data alone) coloured by harm, with the generator's density before and after cleansing"
     x, name, rank = instances(scores).cpu(), name or scores.names[0], scores.ranking(name).argsort()
-    if x.dim() != 2 or x.shape[1] != 2: raise ValueError(f'instances of shape {tuple(x.shape[1:])} are no points in the plane. For images there is `scores.show_harmful()`.')
+    if x.dim() != 2 or x.shape[1] != 2:
+        raise ValueError(f'instances of shape {tuple(x.shape[1:])} are no points in the plane. For images there is `scores.show_harmful()`.')
     shown = torch.arange(len(x))[scores.traced][:n]
     extent = [(x[:, i].min().item() - .5, x[:, i].max().item() + .5) for i in (0, 1)]
     fig, ax = plt.subplots(figsize=(5, 4), layout='constrained')
@@ -72,7 +73,8 @@ def image_grid(
     rows, above = max(1, -(-len(images) // cols)), .3 * max((c.count('\n') + 1 for c in captions), default=0)
     fig, axes = plt.subplots(rows, cols, figsize=(cols * scale, rows * scale * (1 + above) + .3), squeeze=False, layout='constrained')
     for ax in axes.flat: ax.axis('off')
-    for ax, im in zip(axes.flat, images.detach().cpu().float().add(1).div(2).clamp(0, 1)): ax.imshow(im.permute(1, 2, 0).squeeze(-1), cmap='gray', vmin=0, vmax=1)
+    for ax, im in zip(axes.flat, images.detach().cpu().float().add(1).div(2).clamp(0, 1)):
+        ax.imshow(im.permute(1, 2, 0).squeeze(-1), cmap='gray', vmin=0, vmax=1)
     for ax, c in zip(axes.flat, captions): ax.set_title(c, fontsize=7)
     fig.suptitle(title, fontsize=10)
     return fig
@@ -87,7 +89,8 @@ def plot_samples(
     fig, axes = plt.subplots(1, len(models), figsize=(len(models) * cols * scale, rows * scale + .35), squeeze=False, layout='constrained')
     for ax, (title, model) in zip(axes[0], models.items()):
         x = model.sample(model.G.latents(n, 0, 'latents/picture')).cpu().float().add(1).div(2).clamp(0, 1)
-        if x.dim() != 4: raise ValueError(f'{title}: instances of shape {tuple(x.shape[1:])} are no images (C, H, W). For points there is `plot_points`.')
+        if x.dim() != 4:
+            raise ValueError(f'{title}: instances of shape {tuple(x.shape[1:])} are no images (C, H, W). For points there is `plot_points`.')
         tiles = torch.cat([x, x.new_ones(rows * cols - n, *x.shape[1:])]).unflatten(0, (rows, cols))
         ax.imshow(tiles.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).squeeze(-1), cmap='gray', vmin=0, vmax=1)
         ax.axis('off'); ax.set_title(title, fontsize=10)
@@ -100,12 +103,15 @@ def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     name, n = name or self.names[0], min(n, len(self.values))
     harmful, helpful = self.harmful(name, n), self.helpful(name, n)
     x = instances(self)
-    if x.dim() == 4: return image_grid(torch.cat([x[harmful.to(x.device)], x[helpful.to(x.device)]]), title=f'{name}: the {n} most harmful, then the {n} most helpful', captions=[f'{i}\n{self[name][i]:+.2g}' for i in torch.cat([harmful, helpful]).tolist()])
+    if x.dim() == 4:
+        return image_grid(torch.cat([x[harmful.to(x.device)], x[helpful.to(x.device)]]), title=f'{name}: the {n} most harmful, then the {n} most '
+                          'helpful', captions=[f'{i}\n{self[name][i]:+.2g}' for i in torch.cat([harmful, helpful]).tolist()])
     fig, ax = plt.subplots(figsize=(4, 3.5), layout='constrained')
     x = x.cpu().flatten(1)
     ax.set(xlabel='$x_1$' if x.shape[1] <= 2 else f'the first two of {x.shape[1]} coordinates', ylabel='score' if x.shape[1] == 1 else '$x_2$')
     if x.shape[1] == 1: x = torch.cat([x, self[name][:, None]], 1)
-    for idx, color, label in ((torch.arange(len(x)), 'lightgrey', 'all'), (harmful, 'tab:red', f'{n} most harmful'), (helpful, 'tab:blue', f'{n} most helpful')):
+    for idx, color, label in ((torch.arange(len(x)), 'lightgrey', 'all'), (harmful, 'tab:red', f'{n} most harmful'),
+                              (helpful, 'tab:blue', f'{n} most helpful')):
         ax.scatter(x[idx, 0], x[idx, 1], s=8, color=color, label=label, linewidths=0)
     ax.legend(fontsize=8); ax.set_title(f'Most harmful and most helpful to {name}', fontsize=10)
     return fig
@@ -117,7 +123,8 @@ def plot(self: Scores, name: str | None = None) -> Figure:
     if not shown: self.harm()  # says what is missing
     fig, ax = plt.subplots(figsize=(4.5, 2.8), layout='constrained')
     for k in shown: ax.plot(self.harm(k).sort(descending=True).values.cumsum(0) / self.harm(k).abs().sum(), label=k)
-    ax.axhline(0, color='grey', lw=.5); ax.set_xlabel('instances removed, most harmful first'); ax.set_ylabel('predicted gain,\nshare of all influence'); ax.legend(fontsize=8)
+    ax.axhline(0, color='grey', lw=.5)
+    ax.set_xlabel('instances removed, most harmful first'); ax.set_ylabel('predicted gain,\nshare of all influence'); ax.legend(fontsize=8)
     return fig
 
 # %% ../nbs/31_show.ipynb #ba6ce02d
@@ -126,9 +133,12 @@ BASELINES = {'random': 'grey', 'isolation forest': 'tab:brown', 'influence on D 
 def plot_cleansing(
     table: pd.DataFrame,  # of `cleanse`; with a column `seed` if several are stacked
 ) -> Figure:
-    "Gain of every metric, in its own unit, against the number of instances removed, a line per selection, baselines dashed; its standard error over draws, or its standard deviation over seeds. Dotted: what was predicted"
+    """Gain of every metric, in its own unit, against the number of instances removed, a line per selection.
+
+    Baselines are dashed, what was predicted is dotted; bars are standard errors over draws, or standard deviations over seeds."""
     metrics, names = list(table.metric.unique()), list(table.selection.unique())
-    ours = {name: f'C{i}' for name, i in zip((n for n in names if n not in BASELINES), (0, 1, 2, 3, 6, 8, 9) * len(names))}  # not the baselines' colours
+    # not the baselines' colours
+    ours = {name: f'C{i}' for name, i in zip((n for n in names if n not in BASELINES), (0, 1, 2, 3, 6, 8, 9) * len(names))}
     fig, axes = plt.subplots(1, len(metrics), figsize=(4 * len(metrics) + 1.6, 3.2), squeeze=False, layout='constrained')
     for ax, metric in zip(axes[0], metrics):
         for i, name in enumerate(names):
@@ -137,7 +147,8 @@ def plot_cleansing(
             if 'error' in table and spread.isna().all(): spread = by_size.error.mean()
             alone = spread.isna().all()
             beside = mean.index + (0 if alone else .006 * (i - len(names) / 2) * mean.index.max())  # bars that do not hide each other
-            ax.errorbar(beside, mean, None if alone else spread, fmt='o-' if name in ours else 's--', ms=3, lw=2 if name in ours else 1, elinewidth=.8, label=name, color={**BASELINES, **ours}[name])
+            ax.errorbar(beside, mean, None if alone else spread, fmt='o-' if name in ours else 's--', ms=3, lw=2 if name in ours else 1,
+                        elinewidth=.8, label=name, color={**BASELINES, **ours}[name])
         _dot_predicted(ax, table[table.metric == metric], ours)
         ax.axhline(0, color='grey', lw=.5); ax.set_title(f'test {metric}'); ax.set_xlabel('instances removed'); ax.set_ylabel('gain (up is better)')
     fig.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=7, loc='outside right upper', frameon=False)
@@ -164,7 +175,8 @@ def plot_agreement(
     ax.scatter(predicted, true, s=8, alpha=.7, linewidths=0)
     ax.locator_params(nbins=4); ax.ticklabel_format(scilimits=(-2, 3))
     ax.set_xlabel('predicted change'); ax.set_ylabel('true change'); ax.set_title(title, fontsize=9)
-    ax.text(.03, .97, f"τ {a['tau']:.3f}\nslope {a['slope']:.3f}\nJaccard {a['jaccard']:.2f}\n(chance {a['jaccard_by_chance']:.2f})", transform=ax.transAxes, va='top', fontsize=8)
+    ax.text(.03, .97, f"τ {a['tau']:.3f}\nslope {a['slope']:.3f}\nJaccard {a['jaccard']:.2f}\n(chance {a['jaccard_by_chance']:.2f})",
+            transform=ax.transAxes, va='top', fontsize=8)
     return fig
 
 # %% ../nbs/31_show.ipynb #2c391213
@@ -178,13 +190,18 @@ def plot_trust(report: Trust) -> Figure:
     for name, label in (('redrawn', 'τ with another training'), ('variants', 'τ with variants of the metric'), ('float32', 'τ with float64')):
         if name in found: left.plot(x, found[name], 's--', ms=3, lw=1, label=label)
     if report.epochs: left.axvline(report.epochs, color='tab:green', lw=1)
-    left.set_ylim(min(0, report.table.tau.min() - .1), 1.03); left.set_ylabel('agreement'); left.set_title('recommended: ' + ('none' if not report.epochs else f'{report.epochs} epochs' if report.epochs > 1 else 'one epoch'), fontsize=10)
-    for name, label in (('curvature', 'curvature (best: 0)'), ('smooth', 'metasmoothness (best: 1)'), ('rounding', 'magnified rounding (best: 0)')): middle.plot(x, report.table[name], 'o-', ms=3, lw=1, label=label)
+    left.set_ylim(min(0, report.table.tau.min() - .1), 1.03)
+    left.set_ylabel('agreement')
+    left.set_title('recommended: ' + ('none' if not report.epochs else f'{report.epochs} epochs' if report.epochs > 1 else 'one epoch'), fontsize=10)
+    for name, label in (('curvature', 'curvature (best: 0)'), ('smooth', 'metasmoothness (best: 1)'), ('rounding', 'magnified rounding (best: 0)')):
+        middle.plot(x, report.table[name], 'o-', ms=3, lw=1, label=label)
     middle.axhline(0, color='grey', lw=.5); middle.set_title('what a removal does', fontsize=10); middle.set_ylabel('ratio')
-    right.plot(x, report.table.growth, 'ko-', ms=3, lw=1); right.set_title('growth of the derivative', fontsize=10); right.set_ylabel('times its norm at the end')
+    right.plot(x, report.table.growth, 'ko-', ms=3, lw=1)
+    right.set_title('growth of the derivative', fontsize=10); right.set_ylabel('times its norm at the end')
     if report.table.growth.max() > 10 * report.table.growth.min(): right.set_yscale('log')
     ticks = [k for k in x if k == x[-1] or x[-1] > 1.5 * k]  # whose labels do not touch
-    for ax in axes: ax.set_xscale('log'); ax.set_xticks(ticks, map(str, ticks)); ax.xaxis.set_minor_locator(NullLocator()); ax.set_xlabel('epochs traced')
+    for ax in axes:
+        ax.set_xscale('log'); ax.set_xticks(ticks, map(str, ticks)); ax.xaxis.set_minor_locator(NullLocator()); ax.set_xlabel('epochs traced')
     for ax in (left, middle): ax.legend(fontsize=7)
     return fig
 
@@ -206,12 +223,19 @@ def plot_flow(
     rows = torch.stack([part.mean(1) for part in by_epoch[:, order].tensor_split(min(bins, len(order)), 1)], 1)
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout='constrained', width_ratios=(1.6, 1))
     limit = rows.abs().max().item()
-    image = left.imshow(rows, aspect='auto', cmap='RdBu_r', vmin=-limit, vmax=limit, extent=(0, len(order), .5, len(rows) + .5), interpolation='nearest', origin='lower')
-    left.set_yticks(range(1, len(rows) + 1)); left.set_xlabel(f'instances, in the order of their {what}'); left.set_ylabel('traced epoch'); left.set_title(f'{what} on {name}, by epoch' if better is None else f'harm to {name}, by epoch', fontsize=10)
+    image = left.imshow(rows, aspect='auto', cmap='RdBu_r', vmin=-limit, vmax=limit, extent=(0, len(order), .5, len(rows) + .5),
+                        interpolation='nearest', origin='lower')
+    left.set_yticks(range(1, len(rows) + 1))
+    left.set_xlabel(f'instances, in the order of their {what}')
+    left.set_ylabel('traced epoch'); left.set_title(f'{what} on {name}, by epoch' if better is None else f'harm to {name}, by epoch', fontsize=10)
     fig.colorbar(image, ax=left, label=f'mean {what}')
     right.axline((0, 0), slope=1, color='grey', lw=.8)
     right.scatter(total, open_loop.sum(0), s=5, alpha=.5, linewidths=0)
-    right.locator_params(nbins=4); right.ticklabel_format(scilimits=(-2, 3)); right.set_xlabel(f'whole {what}'); right.set_ylabel('its open loop'); right.set_title('\n'.join(f'{k} {v:.2f}'.replace('-', '−') for k, v in seen.shares().loc[name].items() if v), fontsize=8)
+    right.locator_params(nbins=4)
+    right.ticklabel_format(scilimits=(-2, 3))
+    right.set_xlabel(f'whole {what}')
+    right.set_ylabel('its open loop')
+    right.set_title('\n'.join(f'{k} {v:.2f}'.replace('-', '−') for k, v in seen.shares().loc[name].items() if v), fontsize=8)
     return fig
 
 # %% ../nbs/31_show.ipynb #060fa89e
@@ -241,7 +265,8 @@ def write_report(
 ) -> Path:
     "Write texts, tables and figures to one self-contained HTML page"
     body = ''.join(f'<h2>{html.escape(h)}</h2>{"".join(map(as_html, parts))}' for h, parts in sections.items())
-    write_file(path, f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>{body}</html>')
+    write_file(path, f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+                     f'<h1>{html.escape(title)}</h1>{body}</html>')
     return Path(path)
 
 def report(
@@ -258,5 +283,7 @@ def report(
     sections = {'Run': [repr(run), history], 'Scores': [repr(scores), about, *([scores.plot()] if scores.directed else [])]}
     sections |= {f'Harm to {k}': [scores.show_harmful(k)] for k in scores.directed}
     if run.data.dim() == 4: sections['Generated'] = [plot_samples({'generated': run.model})]
-    if table is not None: sections['Cleansing'] = ['Instances were removed, the last epochs retrained, and the result tested on the test split.', plot_cleansing(table), table]
+    if table is not None:
+        sections['Cleansing'] = ['Instances were removed, the last epochs retrained, and the result tested on the test split.',
+                                 plot_cleansing(table), table]
     return write_report(path or run.path/'report.html', 'Which training instances help or harm this GAN', sections | (more or {}))

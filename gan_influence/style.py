@@ -45,7 +45,8 @@ class StyleGenerator(nn.Module):
         layers = [m for i in range(depth) for m in (nn.Linear(z_dim if i == 0 else width, width, device='meta'), activation(act))]
         self.mapping, self.act = nn.Sequential(*layers), activation(act)
         self.constant = nn.Parameter(torch.empty(1, width, sides(size)[0], sides(size)[0], device='meta'))
-        self.blocks = nn.ModuleList(nn.ModuleList([Modulated(width, width, width, side), Modulated(width, width, width, side), Modulated(width, colours, width, side, 1, demodulate=False)]) for side in sides(size))
+        self.blocks = nn.ModuleList(nn.ModuleList([Modulated(width, width, width, side), Modulated(width, width, width, side),
+                                                   Modulated(width, colours, width, side, 1, demodulate=False)]) for side in sides(size))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         "Latents → images, not bounded"
@@ -85,5 +86,6 @@ def StyleGAN(
             if name.endswith(('constant', 'noise')): t.copy_(normal(t.shape, seed, f'init/{name}', dtype=dtype))
     last = sides(size)[0]
     D = nn.Sequential(nn.Conv2d(colours, width, 1, device='meta'), activation(act), *(Residual(width, act) for _ in sides(size)[1:]),
-                      nn.Conv2d(width, width, 3, padding=1, device='meta'), activation(act), nn.Flatten(), nn.Linear(width * last**2, 1, device='meta'))
+                      nn.Conv2d(width, width, 3, padding=1, device='meta'), activation(act), nn.Flatten(),
+                      nn.Linear(width * last**2, 1, device='meta'))
     return G, glorot(D, seed, 'init/discriminator', dtype)

@@ -112,7 +112,9 @@ def trust(
     renormalise: bool = False,  # as in `influence`
     kinks: float | None = None,  # as in `influence`
 ) -> Trust:
-    "Measure how far back the scores of a run can be believed; raises `ValueError` for what cannot be measured. Looking back over k epochs trains k again 2 · `probes` times, less what comes before a probe's first batch"
+    """Measure how far back the scores of a run can be believed; raises `ValueError` for what cannot be measured.
+
+    Looking back over k epochs trains k again 2 · `probes` times, less what comes before a probe's first batch."""
     ks, seen = looks(run, epochs, ks), torch.cat([b.idx for b in run.epoch(run.epochs - 1)])
     if len(named(metric)) > 1: raise ValueError('a report is of one metric: ask for each by itself.')
     if whole(probes, 'probes') < 10: raise ValueError(f'{probes} probes rank too little: choose 10 or more.')
@@ -126,18 +128,21 @@ def trust(
     scores = replace(scores, values=believed[:, :1], metrics={name: scores.metrics[name]}, traced=_traced(run, best), epochs=best)
     return Trust(table, best, reason, scores, believed[:, 1:].std(1) if len(others) > 1 else None, target)
 
-def _looked(run: Run, metrics: dict, ks: list[int], target: float | None, probes: torch.Tensor, seen: torch.Tensor, seed: int, chunk: int | None, renormalise: bool, kinks: float | None) -> tuple[pd.DataFrame, Flow]:
+def _looked(run: Run, metrics: dict, ks: list[int], target: float | None, probes: torch.Tensor, seen: torch.Tensor, seed: int, chunk: int | None,
+            renormalise: bool, kinks: float | None) -> tuple[pd.DataFrame, Flow]:
     "A row per number of epochs, until τ misses a target, if there is one; and the last trace"
     metric, rows, works = next(iter(metrics.values())), {}, []
     for k in ks:
         if not rows or target is not None:  # without a target, one trace serves all
             span = ks[-1] if target is None else k
-            traced, double = flow(run, metrics, span, open_loop=False, renormalise=renormalise, kinks=kinks), _double(run, metric, span, renormalise, kinks)
+            traced = flow(run, metrics, span, open_loop=False, renormalise=renormalise, kinks=kinks)
+            double = _double(run, metric, span, renormalise, kinks)
         say(f'trust, {k} epochs back: {len(probes)} instances are left out of {k * run.plan.steps_per_epoch:,} steps, by half and wholly')
         scores = traced.last(k)
         works.append(Unfinished(run.path, 'trust', run.key, k, fingerprint(scores[seen]), fingerprint(probes), seed, renormalise, kinks))
         tested = _tested(run, metric, scores[:, 0], probes, seen, k, seed, chunk, renormalise, kinks, works[-1])
-        rows[k] = {**tested, **_against_others(scores[seen], None if double is None else double[-k:].sum(0)[seen]), 'growth': traced.growth[-1 - k, 0].item()}
+        rows[k] = {**tested, **_against_others(scores[seen], None if double is None else double[-k:].sum(0)[seen]),
+                   'growth': traced.growth[-1 - k, 0].item()}
         if target is not None and tested['tau'] < target - 1e-9: break
     for work in works: work.done()
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('epochs'), traced
@@ -149,24 +154,30 @@ def looks(run: Run, epochs: int | None, ks: list[int] | None) -> list[int]:
     if not 1 <= ks[0] <= ks[-1] <= last: raise ValueError(f'ks are {ks}: look back over 1 to {last} epochs.')
     return ks
 
-def _tested(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, seen: torch.Tensor, epochs: int, seed: int, chunk: int | None, renormalise: bool, kinks: float | None, work: Unfinished) -> dict:
+def _tested(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, seen: torch.Tensor, epochs: int, seed: int, chunk: int | None,
+            renormalise: bool, kinks: float | None, work: Unfinished) -> dict:
     "The columns that other trainings decide; what is found is kept in the run directory"
     found = begun[1] if (begun := work.load()) else {}
-    for new, look in (('tau', lambda: _against_removals(run, metric, scores, probes, epochs, seed, chunk, renormalise)), ('redrawn', lambda: dict(redrawn=_against_redrawn(run, metric, scores, seen, epochs, renormalise, kinks)))):
+    for new, look in (('tau', lambda: _against_removals(run, metric, scores, probes, epochs, seed, chunk, renormalise)),
+                      ('redrawn', lambda: dict(redrawn=_against_redrawn(run, metric, scores, seen, epochs, renormalise, kinks)))):
         if new in found: continue
         found |= look()
         work.save(lambda: ({}, found), now=True)
     return found
 
-def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, epochs: int, seed: int, chunk: int | None, renormalise: bool) -> dict:
+def _against_removals(run: Run, metric: Callable, scores: torch.Tensor, probes: torch.Tensor, epochs: int, seed: int, chunk: int | None,
+                      renormalise: bool) -> dict:
     "The columns that true removals decide"
     half, full, smooth = probe_removals(run, metric, probes, epochs, chunk, renormalise)
     predicted = scores[probes.cpu()]
     told = min(full.unique().numel(), predicted.unique().numel()) > 1  # else none of them reached the generator
-    return {'tau': agreement(predicted, full)['tau'] if told else np.nan, 'error': float(bootstrapped(stats.kendalltau, predicted, full, seed).standard_error) if told else np.nan,
-            'curvature': ((full - 2 * half).norm() / full.norm()).item(), 'smooth': smooth, 'rounding': magnified_rounding(run, metric, epochs) / full.square().mean().sqrt().item() if told else np.nan}
+    return {'tau': agreement(predicted, full)['tau'] if told else np.nan,
+            'error': float(bootstrapped(stats.kendalltau, predicted, full, seed).standard_error) if told else np.nan,
+            'curvature': ((full - 2 * half).norm() / full.norm()).item(), 'smooth': smooth,
+            'rounding': magnified_rounding(run, metric, epochs) / full.square().mean().sqrt().item() if told else np.nan}
 
-def _against_redrawn(run: Run, metric: Callable, scores: torch.Tensor, seen: torch.Tensor, epochs: int, renormalise: bool, kinks: float | None) -> float:
+def _against_redrawn(run: Run, metric: Callable, scores: torch.Tensor, seen: torch.Tensor, epochs: int, renormalise: bool,
+                     kinks: float | None) -> float:
     "Kendall's τ with the scores of another training of these epochs; NaN if that or its trace diverges"
     try: other = influence(redrawn(run, 1, epochs=epochs), metric, epochs, renormalise=renormalise, kinks=kinks).values[seen, 0]
     except ArithmeticError: return np.nan
@@ -175,7 +186,8 @@ def _against_redrawn(run: Run, metric: Callable, scores: torch.Tensor, seen: tor
 def _against_others(scores: torch.Tensor, double: torch.Tensor | None) -> dict:
     "The columns that other scores decide: on the metric's variants, `scores[:, 1:]`, and in float64"
     tau = lambda other: stats.kendalltau(other, scores[:, 0]).statistic
-    return {'variants': np.mean([tau(other) for other in scores[:, 1:].T]) if scores.shape[1] > 1 else np.nan, 'float32': np.nan if double is None else tau(double)}
+    return {'variants': np.mean([tau(other) for other in scores[:, 1:].T]) if scores.shape[1] > 1 else np.nan,
+            'float32': np.nan if double is None else tau(double)}
 
 def _double(run: Run, metric: Callable, epochs: int, renormalise: bool, kinks: float | None) -> torch.Tensor | None:
     "`traced_in_float64`; None for a run in float64, or with a network that insists on float32"
@@ -195,11 +207,16 @@ def recommend(table: pd.DataFrame, target: float) -> tuple[int | None, str]:
     if table.empty: return None, 'Nothing can be told: no removal reached the generator. Look back over more epochs.'
     holds = (table.tau > target - 1e-9).cummin()  # as far as no trace is worse
     n = max((i for i, ok in enumerate(holds & (table.tau - table['error'] > target - 1e-9), 1) if ok), default=0)
-    ks, back, tau = table.index.tolist(), lambda k: f'{k} epochs' if k > 1 else 'one epoch', lambda i: f'{table.tau.iloc[i]:.2f}' + (f' ± {table["error"].iloc[i]:.2f}' if table.tau.iloc[i] < 1 - 1e-9 else ' (every probe in its place)')
-    if n == len(ks): return ks[-1], f'Trace up to {back(ks[-1])}: τ is {tau(-1)} there, as far back as was looked.' + _elsewhere(table, target, ks[-1])
+    ks, back = table.index.tolist(), lambda k: f'{k} epochs' if k > 1 else 'one epoch'
+    spread = lambda i: f' ± {table["error"].iloc[i]:.2f}' if table.tau.iloc[i] < 1 - 1e-9 else ' (every probe in its place)'
+    tau = lambda i: f'{table.tau.iloc[i]:.2f}{spread(i)}'
+    if n == len(ks):
+        return ks[-1], f'Trace up to {back(ks[-1])}: τ is {tau(-1)} there, as far back as was looked.' + _elsewhere(table, target, ks[-1])
     unsure, why = table.tau.iloc[n] > target - 1e-9, f'at {back(ks[n])} τ is {tau(n)}; {_cause(table.iloc[n])}.'
     if unsure: why = f'at {back(ks[n])} τ is {tau(n)}, which may be enough, and more probes would tell.'
-    if n == 0: return None, f'{"It is not sure that single scores can be believed" if unsure else "Do not act on single scores"}, not even of {back(ks[0])}: {why} What removing many together does is another question: `cleanse` tests it, beside chance.'
+    if n == 0:
+        return None, (f'{"It is not sure that single scores can be believed" if unsure else "Do not act on single scores"}, not even of '
+                      f'{back(ks[0])}: {why} What removing many together does is another question: `cleanse` tests it, beside chance.')
     return ks[n - 1], f'Trace up to {back(ks[n - 1])} (τ {tau(n - 1)}), not more: {why}' + _elsewhere(table, target, ks[n - 1])
 
 def _cause(bad: pd.Series) -> str:
@@ -212,5 +229,7 @@ def _cause(bad: pd.Series) -> str:
 def _elsewhere(table: pd.DataFrame, target: float, epochs: int) -> str:
     "A word on variants of the metric and on other trainings, where they rank otherwise"
     other, again = table.variants[epochs], table.redrawn[epochs]
-    return ((f' Another draw of the metric would rank otherwise, though (τ {other:.2f}): to judge by more than this one, give it more latents and a larger reference.' if other < target else '')
-            + (f' In another training of these epochs the ranking would be otherwise (τ {again:.2f}): to tell single instances apart in trainings to come, average with `expected_influence`.' if again < target else ''))
+    return ((f' Another draw of the metric would rank otherwise, though (τ {other:.2f}): to judge by more than this one, give it more latents and a '
+             'larger reference.' if other < target else '')
+            + (f' In another training of these epochs the ranking would be otherwise (τ {again:.2f}): to tell single instances apart in trainings to '
+               'come, average with `expected_influence`.' if again < target else ''))

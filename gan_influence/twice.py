@@ -135,7 +135,8 @@ def _to_one_channel(w: torch.Tensor, c: torch.Tensor, geo: Geometry) -> torch.Te
 
 # %% ../nbs/06_twice.ipynb #0ea88551
 class Product(Function):
-    "`product`, differentiable as often as one likes with values, and twice without; then it may give out a stand-in for its kernel: what `Pull` sends to that comes back here, to be done along with the rest"
+    """`product`, differentiable as often as one likes with values, and twice without; then it may give out a stand-in for its
+    kernel: what `Pull` sends to that comes back here, to be done along with the rest"""
     @staticmethod
     def forward(ctx, which, a, b, bias, geo):
         "The third of the three tensors, from the other two"
@@ -194,7 +195,8 @@ class Pull(Function):
         elif which == X and geo.few and v_a is not None and v_b is not None:  # as one product with twice the channels
             to_c = of(X, torch.cat([a, v_a]), torch.cat([v_b, b], 1), v_bias, geo.twice_the_channels)
         else:
-            to_c = of(which, a, v_b, v_bias) if v_b is not None else torch.zeros_like(c) if v_bias is None else v_bias.view(-1, 1, 1) + torch.zeros_like(c)
+            to_c = of(which, a, v_b, v_bias) if v_b is not None else torch.zeros_like(c) if v_bias is None else v_bias.view(-1, 1,
+                1) + torch.zeros_like(c)
             if v_a is not None:
                 if torch.is_grad_enabled(): to_c = to_c.clone()  # what a Function gives may be a view, not to be changed in place
                 to_c[n:].add_(of(which, v_a, b, geo=geo_a))
@@ -205,16 +207,20 @@ def _pair(v) -> list: return [v, v] if isinstance(v, int) else list(v)
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> torch.Tensor:
     "`torch.nn.functional.conv2d`"
     stride, padding = _pair(stride), _pair(padding)
-    if weight.shape[2:].numel() == 1 and stride != [1, 1] and padding == [0, 0]:  # PyTorch's own gradient of such a kernel, channels last, writes beyond its memory (2.14)
+    # PyTorch's own gradient of such a kernel, channels last, writes beyond its memory (2.14)
+    if weight.shape[2:].numel() == 1 and stride != [1, 1] and padding == [0, 0]:
         input, stride = input[:, :, ::stride[0], ::stride[1]], [1, 1]
-    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, stride, padding, _pair(dilation), groups, getattr(input, 'constant', 0)))[0]
+    return Product.apply(Y, input, weight, bias, Geometry(input.shape, weight.shape, stride, padding, _pair(dilation), groups,
+                                                          getattr(input, 'constant', 0)))[0]
 
 def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> torch.Tensor:
     "`torch.nn.functional.conv_transpose2d`"
     stride, padding, more, dilation = map(_pair, (stride, padding, output_padding, dilation))
-    if any(m >= s for m, s in zip(more, stride)) or weight.shape[2:].numel() == 1 and stride != [1, 1]: return F.conv_transpose2d(input, weight, bias, stride, padding, more, groups, dilation)  # no convolution leads back
+    if any(m >= s for m, s in zip(more, stride)) or weight.shape[2:].numel() == 1 and stride != [1, 1]:  # no convolution leads back
+        return F.conv_transpose2d(input, weight, bias, stride, padding, more, groups, dilation)
     size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, d, k, m in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], more)]
-    return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation, groups))[0]
+    return Product.apply(X, weight, input, bias, Geometry((len(input), weight.shape[1] * groups, *size), weight.shape, stride, padding, dilation,
+                                                          groups))[0]
 
 # %% ../nbs/06_twice.ipynb #acfe2322
 BLOCK = 2**18  # elements worked on at a time
@@ -250,7 +256,8 @@ class NormGrad(Function):
         "The gradients of the norm in its input, scale and bias"
         ctx.groups, ctx.eps = groups, eps
         ctx.save_for_backward(dy, x, weight, mean, r)
-        dx, *rest = torch.ops.aten.native_group_norm_backward(dy, x, mean, r, weight, *x.shape[:2], x.shape[2:].numel(), groups, [True, _values.get(), _values.get()])
+        dx, *rest = torch.ops.aten.native_group_norm_backward(dy, x, mean, r, weight, *x.shape[:2], x.shape[2:].numel(), groups,
+                                                              [True, _values.get(), _values.get()])
         return dx, *(t if _values.get() else nothing(weight, weight.shape) for t in rest)
 
     @staticmethod
@@ -425,7 +432,8 @@ class _Written(TorchFunctionMode):
 
 def _to_write(net: nn.Module) -> bool:
     "Are there layers that may have to be written out: norms of an instance, or those whose parameters are made of others?"
-    return any(is_parametrized(m) or m._forward_pre_hooks or isinstance(m, nn.modules.instancenorm._InstanceNorm) or not _on.get() and isinstance(m, nn.LayerNorm) for m in net.modules())
+    return any(is_parametrized(m) or m._forward_pre_hooks or isinstance(m, nn.modules.instancenorm._InstanceNorm) or not _on.get()
+               and isinstance(m, nn.LayerNorm) for m in net.modules())
 
 def call(net: nn.Module, params: dict, *inputs: torch.Tensor) -> torch.Tensor:
     "What `net` makes of a batch, with `params` in place of its own parameters"
