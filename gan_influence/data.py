@@ -16,7 +16,7 @@ from tokenize import TokenError
 import numpy as np
 import torch
 
-from .core import permutation, stream
+from .core import as_numbers, permutation, stream
 
 # %% ../nbs/01_data.ipynb #cdaaa4b7
 SPLITS = 'train', 'valid', 'test'
@@ -45,11 +45,8 @@ def as_tensor(
 ) -> torch.Tensor:  # `(n, ...)`, floating point
     "All instances of `source` in one tensor; raises `ValueError` where a value is not finite"
     if isinstance(source, (str, Path)): source = _read_npy(Path(source))
-    if hasattr(source, 'to_numpy'): source = source.to_numpy()  # a data frame
     if isinstance(source, np.ma.MaskedArray): raise ValueError('this array is masked: leave out or fill in what is masked, and pass a plain array.')
-    if isinstance(source, np.ndarray):
-        try: source = torch.from_numpy(np.ascontiguousarray(source))
-        except TypeError as e: raise ValueError(f'an array of {source.dtype} holds no instances: pass numbers, e.g. float32 or uint8.') from e
+    if isinstance(source, np.ndarray) or hasattr(source, 'to_numpy'): source = as_numbers(source, 'instances')
     if not torch.is_tensor(source): source = _stack(source)
     if source.is_complex(): raise ValueError('these data are complex: pass real and imaginary parts as channels.')
     if not source.numel() or not source.dim(): raise ValueError(f'there are no instances in data of shape {tuple(source.shape)}.')
@@ -97,7 +94,7 @@ def split(
     if len(counts) not in (2, 3) or min(counts) < 1 or left < 3 - len(counts):
         raise ValueError(f'sizes {tuple(sizes)} do not fit {len(x)} instances: train, valid and test each need some, and together there are no more.')
     parts = dict(zip(SPLITS, permutation(len(x), seed, 'split').split(counts + [len(x) - sum(counts)])))
-    labels = {} if labels is None else {k: torch.as_tensor(labels)[i] for k, i in parts.items()}
+    labels = {} if labels is None else {k: as_numbers(labels, 'labels')[i] for k, i in parts.items()}
     return Data(**{k: x[i] for k, i in parts.items()}, source=name, labels=labels, recipe=recipe or {})
 
 # %% ../nbs/01_data.ipynb #06456168

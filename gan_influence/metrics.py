@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .core import exact, fingerprint, whole
+from .core import as_numbers, exact, fingerprint, whole
 from .gan import GAN, Model, Player, l2, model_of, one_each
 from .losses import Loss
 from .preflight import name_of, number, repeatable_value
@@ -100,10 +100,7 @@ class ALL:
 
 def take_reference(metric):
     "Take a metric's reference set as a tensor, and note which latents belong to it"
-    try: object.__setattr__(metric, 'reference', torch.as_tensor(metric.reference))
-    except (RuntimeError, TypeError, ValueError) as e:
-        raise ValueError(f'the reference of {type(metric).__name__} must be a tensor or an array of real instances, as data.valid, not '
-                         f'{type(metric.reference).__name__}.') from e
+    object.__setattr__(metric, 'reference', as_numbers(metric.reference, f'the real instances of {type(metric).__name__}, as data.valid,'))
     object.__setattr__(metric, '_latents', own_latents(metric.reference))
 
 def how_many(metric) -> int:

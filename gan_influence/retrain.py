@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .core import Diverged, Progress, exact, fingerprint, finite, flatten, map_tensors, unflatten, whole
+from .core import Diverged, Progress, as_numbers, exact, fingerprint, finite, flatten, map_tensors, unflatten, whole
 from .gan import Batch, Model, State
 from .log import Unfinished
 from .plan import Batches, weigher
@@ -52,7 +52,7 @@ def counterfactual_weights(run: Run, without, weights) -> torch.Tensor:
     n = len(run.data)
     if without is not None and weights is not None: raise ValueError('pass `without` or `weights`, not both.')
     if weights is not None:
-        w = torch.as_tensor(weights).to(run.data)
+        w = as_numbers(weights, 'weights').to(run.data)
         if w.shape != (n,) or not torch.isfinite(w).all():
             raise ValueError(f'weights must be {n} finite numbers, one per training instance; got shape {tuple(w.shape)}.')
         return w.clone()  # the caller's may change
@@ -61,9 +61,7 @@ def counterfactual_weights(run: Run, without, weights) -> torch.Tensor:
 def as_indices(run: Run, indices) -> torch.Tensor:
     "Indices of training instances, `(m,)`; raises `ValueError` for any that are not (a mask is none)"
     n = len(run.data)
-    try: idx = torch.as_tensor(indices).flatten()
-    except (TypeError, ValueError, RuntimeError, KeyError) as e:
-        raise ValueError(f'indices of training instances must be a list or tensor of whole numbers, not {type(indices).__name__}.') from e
+    idx = as_numbers(indices, 'indices of training instances').flatten()
     if idx.numel() and (idx.dtype not in (torch.int16, torch.int32, torch.int64) or idx.min() < 0 or idx.max() >= n):
         raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} '
                          f'({idx.dtype}).')
