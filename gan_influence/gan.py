@@ -20,7 +20,8 @@ from torch import nn
 
 from .batch_norm import SWITCHED, batch_norms, call_in_evaluation, call_in_training, moved, recorded, running_averages
 from .compiled import Compiled, fused_pull_norm
-from .core import as_numbers, normal, uniform, whole
+from .core import normal, uniform, whole
+from .data import as_labels
 from .kinks import bumps
 from .losses import LOSSES, Loss, Losses
 from .optim import SGD, Params, average
@@ -138,8 +139,8 @@ class GAN:
         if self.augment is not None and not isinstance(getattr(self.augment, 'numbers', None), int):
             raise ValueError('an augmentation is Augment(…) or a function of images and uniform numbers with an attribute `numbers`, not '
                              f'{self.augment!r}.')
-        if self.labels is not None: object.__setattr__(self, 'labels', as_numbers(self.labels, 'labels'))
-        if self.labels is not None and not len(self.labels):
+        object.__setattr__(self, 'labels', as_labels(self.labels))
+        if self.labels is not None and not (self.labels.dim() and len(self.labels)):
             raise ValueError('there are no labels to draw from: pass one per class, e.g. torch.arange(10), or those of the training instances.')
         if not 0 <= self.ema < 1: raise ValueError(f'ema is {self.ema}: a decay is from 0 (no average) to below 1.')
         if self.penalty and batch_norms(self.D):

@@ -14,7 +14,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, gmres
 
 from .core import Progress, exact, uniform, whole
-from .data import as_tensor
+from .data import as_labels, as_tensor
 from .gan import Batch, Model, model_of, own_gradients
 from .influence import gradient
 from .metrics import named
@@ -38,8 +38,8 @@ class Field:
         damping: float = 0.,  # added to the diagonal of J
     ):
         self.gan, self.data, self.chunk, self.damping = model.gan, data, chunk, damping
-        check_labels(self.gan, data, labels)
-        self.labels = None if labels is None else labels.to(data.device)
+        self.labels = as_labels(labels, data.device)
+        check_labels(self.gan, data, self.labels)
         if isinstance(self.gan.loss_fn, Losses) and chunk < len(data):
             raise ValueError(f'a loss of two functions is of a whole batch, so the data cannot be taken {chunk} at a time: pass chunk={len(data)}.')
         if model.state.running:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .core import as_numbers, exact, fingerprint, whole
+from .data import as_labels
 from .gan import GAN, Model, Player, l2, model_of, one_each
 from .losses import Loss
 from .preflight import name_of, number, repeatable_value
@@ -214,6 +215,7 @@ class DiscriminatorLoss:
         if (self.labels is None) != (self.gan.labels is None):
             raise ValueError("the discriminator's loss of a conditional GAN needs the labels of the real instances, and that of another none: "
                              "DiscriminatorLoss(…, labels=…).")
+        object.__setattr__(self, 'labels', as_labels(self.labels))
         take_reference(self)
 
     def __call__(self, G: Player, D: Player) -> torch.Tensor:

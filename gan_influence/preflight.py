@@ -147,7 +147,7 @@ def check_labels(gan: GAN, data: torch.Tensor, labels: torch.Tensor | None):
     "Raise `ValueError` unless there is a label per instance where the GAN is conditional, and none where it is not"
     if (labels is None) != (gan.labels is None):
         raise ValueError('a conditional GAN needs both: GAN(labels=…) for generated instances, and train(labels=…) for real ones.')
-    if labels is not None and (len(labels), *gan.labels.shape[1:], gan.labels.dtype) != (len(data), *labels.shape[1:], labels.dtype):
+    if labels is not None and (labels.shape, labels.dtype) != ((len(data), *gan.labels.shape[1:]), gan.labels.dtype):
         raise ValueError(f'there must be a label per instance, like those of the GAN: got {tuple(labels.shape)} {labels.dtype} for {len(data)} '
                          f'instances, and {tuple(gan.labels.shape)} {gan.labels.dtype} in the GAN.')
 

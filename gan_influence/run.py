@@ -17,8 +17,8 @@ import torch
 from fastcore.basics import patch
 
 from .compiled import LONG
-from .core import Diverged, Progress, RunError, as_numbers, exact, fingerprint, fingerprint_all, finite, flatten, say, whole
-from .data import as_tensor
+from .core import Diverged, Progress, RunError, exact, fingerprint, fingerprint_all, finite, flatten, say, whole
+from .data import as_labels, as_tensor
 from .gan import GAN, Batch, Model, State
 from .log import FORMAT, Directory, Memory, record_hash
 from .plan import Batches, Plan
@@ -122,7 +122,7 @@ class Run:
         s = store.record['settings']
         data = data.to(device or data.device)
         gan, plan = gan.to(data.device), Plan(len(data), min(s['bs'], len(data)), s['seed'])
-        labels = None if labels is None else as_numbers(labels, 'labels').to(data.device)
+        labels = as_labels(labels, data.device)
         check_same(path, s, settings_of(gan, data, plan, labels))
         check_fit(gan, data, labels)
         run = cls(gan, data, plan, store, labels)
@@ -346,7 +346,7 @@ def train(
     if metric is not None and not callable(metric):
         raise ValueError(f'the metric to show is one function metric(G, D), not a {type(metric).__name__}; `influence` takes several.')
     if log is not None and not hasattr(log, 'marks'): raise ValueError(f'log is a schedule as Every(100) or Root(), not {log!r}.')
-    labels = None if labels is None else as_numbers(labels, 'labels').to(data.device)
+    labels = as_labels(labels, data.device)
     check_fit(gan, data, labels)
     check_step(gan, data, labels, plan)
     settings, state = settings_of(gan, data, plan, labels), gan.start()
