@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST', 'CACHED', 'ROOM', 'HELD', 'retrain', 'counterfactual_weights', 'as_indices', 'leaving_out', 'which_draws',
-           'retrain_many', 'memory', 'together', 'departures', 'Trunk']
+           'departures', 'Trunk', 'memory', 'together', 'retrain_many']
 
 # %% ../nbs/18_retrain.ipynb #6307399c
 import os, warnings
@@ -67,7 +67,7 @@ def as_indices(run: Run, indices) -> torch.Tensor:
                          f'({idx.dtype}).')
     return idx.long().to(run.data.device)
 
-# %% ../nbs/18_retrain.ipynb #d09466fb
+# %% ../nbs/18_retrain.ipynb #3f51c712
 def leaving_out(
     run: Run,
     sets,  # `(M, m)` indices: m per counterfactual
@@ -85,69 +85,7 @@ def which_draws(draws: int | Iterable[int]) -> list[int]:
         raise ValueError(f'draws are how many, 1 or more, or different numbers from 0, the run itself; not {draws}.')
     return list(found)
 
-def retrain_many(
-    run: Run,
-    weights: Iterable[torch.Tensor],  # `(n,)` per counterfactual, as the rows of `(M, n)`
-    epochs: int | None = None,  # as in `retrain`
-    *,
-    chunk: int | None = None,  # how many to train together; default: `together`
-    renormalise: bool = False,  # as in `retrain`
-    draw: int | Sequence[int] = 0,  # which batches and latents all have in these epochs, or each: as in `Plan.redrawn`
-) -> Iterator[Model]:
-    "`retrain` for every row of `weights`, a chunk at a time in one vectorised training; raises `ValueError` and `Diverged`"
-    first = run.first_epoch(epochs)
-    run.check_renormalise(renormalise)
-    run.check_unchanged()
-    if chunk is not None and whole(chunk, 'chunk') < 1: raise ValueError(f'chunk is {chunk}: train one counterfactual at a time, or more.')
-    rows = [counterfactual_weights(run, None, w) for w in weights]
-    if not rows: raise ValueError('weights has no rows: there is nothing to retrain.')
-    draws = list(draw) if isinstance(draw, Iterable) else [draw] * len(rows)
-    if len(draws) != len(rows): raise ValueError(f'{len(draws)} draws do not fit {len(rows)} counterfactuals: pass one each.')
-    batches = {i: run.batches_from(first, i) for i in set(draws)}
-    return _retrain_chunks(run, list(zip(rows, draws)), batches, chunk or together(run, len(batches) > 1), first * run.plan.steps_per_epoch,
-                           renormalise)
-
-# counterfactuals trained together, on a GPU and on the CPU: there so many are fast, because what they write stays in its cache
-MOST, CACHED = 100, 25
-ROOM = 2**32  # bytes that a step of theirs may write, or a quarter of the memory where that is less
-HELD = 2**29  # bytes of finished ones that may wait for those before them
-
-class _Written(TorchDispatchMode):
-    "Counts the bytes that operations write"
-    total = 0
-
-    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
-        out = f(*args, **kwargs or {})
-        if not f.is_view: self.total += sum(t.nbytes for t in tree_leaves(out) if torch.is_tensor(t))
-        return out
-
-def memory(device: torch.device) -> int:
-    "All bytes of a device's memory; where that cannot be asked, four times `ROOM`"
-    if device.type == 'cuda': return torch.cuda.get_device_properties(device).total_memory
-    try: return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    except (AttributeError, ValueError, OSError): return 4 * ROOM  # not on Windows
-
-def together(
-    run: Run,
-    apart: bool = False,  # each on batches of its own?
-) -> int:
-    "How many counterfactuals are trained together: one where nothing is gained; else as many as memory allows, `MOST` at most, or `CACHED` on the CPU"
-    if not run.gan.gains_together(run.data.device): return 1
-    b = _batch([run.batches, run.batches_from(0, 1) if apart else run.batches], run.gan.d_steps - 1)  # the first in which both players move
-    try:
-        with exact(run.data.device), _Written() as written:
-            run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, b.idx.shape[-1]))
-    except RuntimeError as e:
-        warnings.warn(f'counterfactuals are trained one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}',
-                      stacklevel=2)
-        return 1
-    room = min(ROOM, memory(run.data.device) // 4)
-    return max(1, min(MOST if run.data.is_cuda else CACHED, 2 * room // written.total))
-
-def _stacked(state: State, m: int) -> State:
-    "`m` copies of a state"
-    return map_tensors(lambda p: p.repeat(m, *[1] * p.dim()), state)
-
+# %% ../nbs/18_retrain.ipynb #cd6d66c9
 def departures(run: Run, wanted: list[tuple[torch.Tensor, int]], first: int, renormalise: bool) -> list[int]:
     "For each counterfactual, weights and draw, the first step, from `first` on, in which it is another training than the run; the end for one that never is"
     found = [first if draw else None for _, draw in wanted]
@@ -170,6 +108,79 @@ class Trunk:
         else: self.state = self.run.forward(self.state, range(self.step, step))
         self.step = step
         return self.state
+
+# %% ../nbs/18_retrain.ipynb #124a86d2
+# counterfactuals trained together, on a GPU and on the CPU: there so many are fast, because what they write stays in its cache
+MOST, CACHED = 100, 25
+
+ROOM = 2**32  # bytes that a step of theirs may write, or a quarter of the memory where that is less
+
+class _Written(TorchDispatchMode):
+    "Counts the bytes that operations write"
+    total = 0
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        out = f(*args, **kwargs or {})
+        if not f.is_view: self.total += sum(t.nbytes for t in tree_leaves(out) if torch.is_tensor(t))
+        return out
+
+def memory(device: torch.device) -> int:
+    "All bytes of a device's memory; where that cannot be asked, four times `ROOM`"
+    if device.type == 'cuda': return torch.cuda.get_device_properties(device).total_memory
+    try: return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError, OSError): return 4 * ROOM  # not on Windows
+
+def _stacked(state: State, m: int) -> State:
+    "`m` copies of a state"
+    return map_tensors(lambda p: p.repeat(m, *[1] * p.dim()), state)
+
+def _batch(batches: list[Batches], t: int) -> Batch:
+    "The batch of step `t` if all have the same, else a batch each, stacked"
+    found = {id(o): o[t] for o in batches}
+    if len(found) == 1: return found.popitem()[1]
+    return Batch(t, *(None if v[0] is None else torch.stack(v) for v in zip(*(found[id(o)][1:] for o in batches))))
+
+def together(
+    run: Run,
+    apart: bool = False,  # each on batches of its own?
+) -> int:
+    "How many counterfactuals are trained together: one where nothing is gained; else as many as memory allows, `MOST` at most, or `CACHED` on the CPU"
+    if not run.gan.gains_together(run.data.device): return 1
+    b = _batch([run.batches, run.batches_from(0, 1) if apart else run.batches], run.gan.d_steps - 1)  # the first in which both players move
+    try:
+        with exact(run.data.device), _Written() as written:
+            run.gan.steps(_stacked(run.gan.start(run.data.device), 2), b, run.data.new_ones(2, b.idx.shape[-1]))
+    except RuntimeError as e:
+        warnings.warn(f'counterfactuals are trained one after another, because a layer cannot take several at once: {str(e).splitlines()[0][:120]}',
+                      stacklevel=2)
+        return 1
+    room = min(ROOM, memory(run.data.device) // 4)
+    return max(1, min(MOST if run.data.is_cuda else CACHED, 2 * room // written.total))
+
+# %% ../nbs/18_retrain.ipynb #29e4b007
+def retrain_many(
+    run: Run,
+    weights: Iterable[torch.Tensor],  # `(n,)` per counterfactual, as the rows of `(M, n)`
+    epochs: int | None = None,  # as in `retrain`
+    *,
+    chunk: int | None = None,  # how many to train together; default: `together`
+    renormalise: bool = False,  # as in `retrain`
+    draw: int | Sequence[int] = 0,  # which batches and latents all have in these epochs, or each: as in `Plan.redrawn`
+) -> Iterator[Model]:
+    "`retrain` for every row of `weights`, a chunk at a time in one vectorised training; raises `ValueError` and `Diverged`"
+    first = run.first_epoch(epochs)
+    run.check_renormalise(renormalise)
+    run.check_unchanged()
+    if chunk is not None and whole(chunk, 'chunk') < 1: raise ValueError(f'chunk is {chunk}: train one counterfactual at a time, or more.')
+    rows = [counterfactual_weights(run, None, w) for w in weights]
+    if not rows: raise ValueError('weights has no rows: there is nothing to retrain.')
+    draws = list(draw) if isinstance(draw, Iterable) else [draw] * len(rows)
+    if len(draws) != len(rows): raise ValueError(f'{len(draws)} draws do not fit {len(rows)} counterfactuals: pass one each.')
+    batches = {i: run.batches_from(first, i) for i in set(draws)}
+    return _retrain_chunks(run, list(zip(rows, draws)), batches, chunk or together(run, len(batches) > 1), first * run.plan.steps_per_epoch,
+                           renormalise)
+
+HELD = 2**29  # bytes of finished ones that may wait for those before them
 
 def _retrain_chunks(run: Run, wanted: list[tuple[torch.Tensor, int]], batches: dict[int, Batches], size: int, first: int,
                     renormalise: bool) -> Iterator[Model]:
@@ -206,9 +217,3 @@ def _advance_many(run: Run, w: torch.Tensor, batches: list[Batches], trunk: Trun
             bar.tick()
     if not finite(state): raise Diverged('a counterfactual training diverged: retrain one at a time to see which.')
     return state
-
-def _batch(batches: list[Batches], t: int) -> Batch:
-    "The batch of step `t` if all have the same, else a batch each, stacked"
-    found = {id(o): o[t] for o in batches}
-    if len(found) == 1: return found.popitem()[1]
-    return Batch(t, *(None if v[0] is None else torch.stack(v) for v in zip(*(found[id(o)][1:] for o in batches))))
