@@ -74,8 +74,8 @@ _listener = ContextVar('who is told what the batch norms of a pass read', defaul
 def recorded(tracked: bool = True) -> Iterator[dict]:  # pass → layer → mean, corrected variance and momentum, for every call of the layer
     "Collect what batch norms read in the calls within, as something to differentiate or as mere numbers"
     record = {}
-    def listen(label, read): record[label] = {layer: [tuple(t if tracked else t.detach() for t in values) for values in each]
-                                              for layer, each in read.items()}
+    def listen(label, read):
+        record[label] = {layer: [tuple(t if tracked else t.detach() for t in values) for values in each] for layer, each in read.items()}
     token = _listener.set(listen)
     try: yield record
     finally: _listener.reset(token)
@@ -106,8 +106,8 @@ def check_rows(name: str | None, x: torch.Tensor, w: torch.Tensor | None):
         raise ValueError('a network calls batch_norm on statistics of its batch by itself: use nn.BatchNorm layers with running averages, in '
                          'training mode.')
     if w is not None and len(x) != len(w):
-        raise ValueError(f'batch norm {name!r} is given {len(x)} rows for {len(w)} instances: keep a row per instance, (B, C, T) instead of (B·T, '
-                         'C).')
+        raise ValueError(f'batch norm {name!r} is given {len(x)} rows for {len(w)} instances: '
+                         'keep a row per instance, (B, C, T) instead of (B·T, C).')
     if len(x) * x.shape[2:].numel() < 2: raise ValueError('a batch norm in training needs more than one value per channel: use a larger batch.')
 
 def call_in_training(

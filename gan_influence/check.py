@@ -89,7 +89,7 @@ def agreement(
     extremes: float = .1,  # share of the instances that count as extreme, half of them at each end, for Jaccard
 ) -> dict:  # tau, spearman, jaccard, jaccard_by_chance, pearson, slope, relative_error (largest error over largest true change)
     "How well predictions agree with the truth; raises `ValueError` for lists that cannot be compared"
-    p, t = (as_numbers(o, 'what is compared').double().numpy() for o in (predicted, true))
+    p, t = (as_numbers(o, 'what is compared').detach().double().cpu().numpy() for o in (predicted, true))
     if p.shape != t.shape or p.ndim != 1 or len(p) < 3:
         raise ValueError(f'two lists of one length, three or more, are compared; got shapes {p.shape} and {t.shape}.')
     if not p.std() or not t.std(): raise ValueError('all values are equal: there is nothing to compare. Choose instances that were in a traced step.')
@@ -107,7 +107,7 @@ def bootstrapped(
     confidence: float = .95,  # of the interval
 ):  # with `confidence_interval` and `standard_error`
     "How far a rank correlation can be told from these pairs: `scipy.stats.bootstrap` over them; a resample in which all is equal counts as 0"
-    pairs = [as_numbers(o, 'what is compared').double().numpy() for o in (predicted, true)]
+    pairs = [as_numbers(o, 'what is compared').detach().double().cpu().numpy() for o in (predicted, true)]
     return stats.bootstrap(pairs, lambda p, t: correlation(p, t).statistic if np.ptp(p) and np.ptp(t) else 0., paired=True, vectorized=False,
                            n_resamples=999, confidence_level=confidence, method='percentile', rng=seed)
 
@@ -131,7 +131,7 @@ def linear_datamodeling(
     seed: int = 0,  # of the sets
     confidence: float = .95,  # of the interval, bootstrapped over the sets
     chunk: int | None = None,  # counterfactuals trained together; default: `together`
-    draws: int | Iterable[int] | None = None,  # trainings to average over, as in `true_changes`; default: those scored; range(1, 4): three others
+    draws: int | Iterable[int] | None = None,  # trainings to average over; default: those scored; range(1, 4): three that no score has seen
 ) -> pd.DataFrame:  # a row per metric: epochs, drop, subsets, draws, lds, low, high, pearson, slope
     "Rank correlation of the summed scores of random sets with the true change of each metric in their absence; raises `ValueError` for what does not fit"
     metrics, sets = named(metrics), random_sets(len(run.data), drop, subsets, seed)

@@ -41,6 +41,21 @@ def _predicted(scores: Scores, metric: str, removed: torch.Tensor, epochs: int) 
     if metric not in scores.directed or scores.epochs not in (epochs, None): return np.nan
     return scores.harm(metric)[removed.cpu()].sum().item()
 
+# %% ../nbs/25_cleanse.ipynb #bdca2e62
+def _retrained(run: Run, selections: dict, wanted: list[tuple[int, int, str]], tested: dict, epochs: int,
+               renormalise: bool) -> Iterator[tuple[tuple, Model | None]]:
+    "The GAN of each draw without the first of a selection, a group trained together; None where a whole group was tested before"
+    many = together(run, len({draw for draw, *_ in wanted}) > 1)
+    for group in (wanted[i:i + many] for i in range(0, len(wanted), many)):
+        weights = [counterfactual_weights(run, as_indices(run, selections[name])[:size] if size else [], None) for _, size, name in group]
+        models = retrain_many(run, weights, epochs, chunk=len(group), renormalise=renormalise, draw=[draw for draw, *_ in group])
+        yield from zip_longest(group, models if any(_key(*one) not in tested for one in group) else [])
+
+def _identity(metric: Callable, model) -> str:
+    "What tells a metric from another of the same name and value: its gradient, if it has one"
+    try: return fingerprint_state(gradient(metric, model)[1])
+    except (ValueError, RuntimeError): return type(metric).__name__
+
 # %% ../nbs/25_cleanse.ipynb #bff60348
 def _key(draw: int, size: int = 0, name: str = '') -> str:
     "What a retraining is kept by"
@@ -62,21 +77,6 @@ def _change(metric: Callable, before: list[float], after: list[float], predicted
     error = dict(draws=len(change), error=change.std(ddof=1) / len(change)**.5 if len(change) > 1 else np.nan) if draws > 1 else {}
     return dict(before=np.mean(before), after=np.mean(after), change=change.mean(),
                 gain=np.nan if better is None else change.mean() if better else -change.mean(), **predicted, **error)
-
-# %% ../nbs/25_cleanse.ipynb #bdca2e62
-def _retrained(run: Run, selections: dict, wanted: list[tuple[int, int, str]], tested: dict, epochs: int,
-               renormalise: bool) -> Iterator[tuple[tuple, Model | None]]:
-    "The GAN of each draw without the first of a selection, a group trained together; None where a whole group was tested before"
-    many = together(run, len({draw for draw, *_ in wanted}) > 1)
-    for group in (wanted[i:i + many] for i in range(0, len(wanted), many)):
-        weights = [counterfactual_weights(run, as_indices(run, selections[name])[:size] if size else [], None) for _, size, name in group]
-        models = retrain_many(run, weights, epochs, chunk=len(group), renormalise=renormalise, draw=[draw for draw, *_ in group])
-        yield from zip_longest(group, models if any(_key(*one) not in tested for one in group) else [])
-
-def _identity(metric: Callable, model) -> str:
-    "What tells a metric from another of the same name and value: its gradient, if it has one"
-    try: return fingerprint_state(gradient(metric, model)[1])
-    except (ValueError, RuntimeError): return type(metric).__name__
 
 # %% ../nbs/25_cleanse.ipynb #d5299cfa
 def cleanse(

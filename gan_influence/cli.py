@@ -139,8 +139,8 @@ def score(run: Run, data: Data, names: list | None, epochs: int | None, kinks: f
           renormalise: bool = False) -> Scores:
     "Score every training instance on the metrics and on the discriminator's loss, in one replay per draw"
     metrics = metrics_for(run, data, 'valid', names) | metrics_for(run, data, 'valid', ['D loss'])
-    scores = influence(run, metrics, epochs, renormalise=renormalise, kinks=kinks) if draws == 1 else expected_influence(run, metrics, epochs,
-        draws=draws, renormalise=renormalise, kinks=kinks)
+    how = dict(renormalise=renormalise, kinks=kinks)
+    scores = influence(run, metrics, epochs, **how) if draws == 1 else expected_influence(run, metrics, epochs, draws=draws, **how)
     # of other scores: out of sight first, back if these cannot be written
     stale = [f for name in ('cleanse.csv', 'check.csv') if (f := run.path/name).exists()]
     for f in stale: f.rename(f'{f}.stale')
@@ -314,8 +314,8 @@ def parser() -> argparse.ArgumentParser:
         return p
     p = verb('demo', 'the whole method on points in the plane and on real handwritten digits, a few minutes on a CPU', run_directory=False)
     p.add_argument('--out', type=Path, default=Path('demo'), help='folder for runs, pictures and the report; a stopped demo continues there')
-    p.add_argument('--paper', action='store_true', help="at Paper 1's own size: 50,000 points, and 50,000 digits of MNIST at width 32 (for `--device "
-                   "cuda`, or hours)")
+    p.add_argument('--paper', action='store_true',
+                   help="at Paper 1's own size: 50,000 points, and 50,000 digits of MNIST at width 32 (for `--device cuda`, or hours)")
     add_train_arguments(verb('train', 'train a GAN with its trajectory logged; the same command continues a stopped run'))
     p = verb('score', 'score every training instance: predicted change of each metric in its absence')
     p.add_argument('--metrics', nargs='+', help='of ALL, FID, IS (default: ALL for points, FID and IS for labelled images); the loss of the '
@@ -384,8 +384,8 @@ def recipe_of(a: argparse.Namespace) -> tuple[dict, int, int]:
     nets = dict(name=a.nets or ('DCGAN' if images else 'FCGAN'), seed=a.seed) | (dict(act=a.act) if a.act else {})
     nets |= dict(z_dim=32, width=a.width) if nets['name'] == 'DCGAN' else dict(z_dim=10)
     opt = lambda lr: dict(name=a.opt, lr=lr)
-    return dict(data=data, nets=nets, opt_g=opt(a.lr_g), opt_d=opt(a.lr_d), gan=dict(loss=a.loss, alternating=a.alternating, compiled=a.compiled,
-        l2_g=a.l2_g, l2_d=a.l2_d)), a.epochs, a.bs
+    gan = dict(loss=a.loss, alternating=a.alternating, compiled=a.compiled, l2_g=a.l2_g, l2_d=a.l2_d)
+    return dict(data=data, nets=nets, opt_g=opt(a.lr_g), opt_d=opt(a.lr_d), gan=gan), a.epochs, a.bs
 
 # %% ../nbs/32_cli.ipynb #e8f29378
 def execute(a: argparse.Namespace):

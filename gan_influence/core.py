@@ -66,15 +66,17 @@ def wholes(x, what: str) -> list[int]:
 def as_numbers(values, what: str) -> torch.Tensor:
     "A tensor, an array, a list or a column of a data frame as a tensor; raises `ValueError`, naming `what` it was for, unless it holds numbers"
     given = values
-    if hasattr(values, 'to_numpy'): values = values.to_numpy()
-    if isinstance(values, np.ndarray): values = np.ascontiguousarray(values)
     try:
+        if hasattr(values, 'to_numpy'): values = values.to_numpy()
+        if isinstance(values, np.ma.MaskedArray): raise ValueError('some are masked: leave them out, or fill them in')
+        if isinstance(values, np.ndarray): values = np.asarray(values, values.dtype.newbyteorder('='), order='C')
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'The given NumPy array is not writable')  # as pandas gives it; nothing here writes into it
             return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as e:
-        raise ValueError(f'{what} must be numbers, in a tensor, an array or a list; got {getattr(values, "dtype", given)!s:.60} '
-                         f'({type(given).__name__}).') from e
+        got = ' '.join(f'{getattr(values, "dtype", given)!s:.60}'.split())
+        raise ValueError(f'{what} must be numbers, in a tensor, an array or a list; got {got} ({type(given).__name__}): '
+                         f'{str(e).splitlines()[0]:.100}') from e
 
 def plural(n: int, what: str) -> str:
     "`1 epoch`, `2 epochs`"

@@ -45,7 +45,6 @@ def as_tensor(
 ) -> torch.Tensor:  # `(n, ...)`, floating point
     "All instances of `source` in one tensor; raises `ValueError` where a value is not finite"
     if isinstance(source, (str, Path)): source = _read_npy(Path(source))
-    if isinstance(source, np.ma.MaskedArray): raise ValueError('this array is masked: leave out or fill in what is masked, and pass a plain array.')
     if isinstance(source, np.ndarray) or hasattr(source, 'to_numpy'): source = as_numbers(source, 'instances')
     if not torch.is_tensor(source): source = _stack(source)
     if source.is_complex(): raise ValueError('these data are complex: pass real and imaginary parts as channels.')
@@ -63,7 +62,7 @@ def _stack(items) -> torch.Tensor:
     "Instances of a sequence or `Dataset`, without their labels"
     if isinstance(items, Data): raise ValueError('pass one split of the data, e.g. data.train.')
     if isinstance(items, torch.utils.data.DataLoader): raise ValueError('pass the loader\'s .dataset: batches are drawn by the run, from its seed.')
-    try: return torch.stack([torch.as_tensor(np.asarray(o[0] if isinstance(o, tuple) else o)) for o in (items[i] for i in range(len(items)))])
+    try: return torch.stack([as_numbers(np.asarray(o[0] if isinstance(o, tuple) else o), 'instances') for o in (items[i] for i in range(len(items)))])
     except (TypeError, KeyError, RuntimeError, ValueError) as e:
         raise ValueError(f'{type(items).__name__} is no sequence of numeric instances of one shape ({e}): pass a tensor, an array, a Dataset or a '
                          '.npy file.') from e
@@ -91,14 +90,15 @@ def split(
     recipe: dict | None = None,
 ) -> Data:
     "Deal the instances of `source` into train, valid and test, in an order fixed by `seed`"
-    x = as_tensor(source)
-    if labels is not None and len(labels) != len(x): raise ValueError(f'{len(labels)} labels do not fit {len(x)} instances.')
+    x, labels = as_tensor(source), as_labels(labels)
+    if labels is not None and labels.shape[:1] != x.shape[:1]:
+        raise ValueError(f'labels of shape {tuple(labels.shape)} do not fit {len(x)} instances.')
     counts = [int(s * len(x) + 1e-6) if isinstance(s, (float, np.floating)) else s for s in sizes]
     left = len(x) - sum(counts)
     if len(counts) not in (2, 3) or min(counts) < 1 or left < 3 - len(counts):
         raise ValueError(f'sizes {tuple(sizes)} do not fit {len(x)} instances: train, valid and test each need some, and together there are no more.')
     parts = dict(zip(SPLITS, permutation(len(x), seed, 'split').split(counts + [len(x) - sum(counts)])))
-    labels = {} if labels is None else {k: as_numbers(labels, 'labels')[i] for k, i in parts.items()}
+    labels = {} if labels is None else {k: labels[i] for k, i in parts.items()}
     return Data(**{k: x[i] for k, i in parts.items()}, source=name, labels=labels, recipe=recipe or {})
 
 # %% ../nbs/01_data.ipynb #06456168

@@ -122,7 +122,7 @@ class GAN:
     ema: float = 0.  # decay of the generator's average, which is then the one that is evaluated; 0 keeps none
     penalty: Callable | None = None  # on the discriminator: R1(…), R2(…), WGANGP(…) or a function like them
     augment: Callable | None = None  # what the discriminator's instances go through: Augment(…) or a function like it
-    compiled: bool = False  # compiled steps, for small fully connected networks and long runs; on a GPU, recorded ones, for any
+    compiled: bool = False  # run compiled steps? For small fully connected networks and long runs; on a GPU recorded steps, for any networks
     labels: torch.Tensor | None = None  # `(m, ...)`: makes the GAN conditional, G(z, y) and D(x, y); generated instances draw their labels from these
 
     def __post_init__(self):
@@ -385,8 +385,8 @@ def start(self: GAN, device=None) -> State:
 def constants(self: GAN) -> list[torch.Tensor]:
     "What a step reads and never changes: frozen parameters, buffers, and the labels to draw from"
     moving = {id(t) for net in (self.G, self.D) for m in batch_norms(net).values() for t in m.buffers()}
-    return ([] if self.labels is None else [self.labels]) + [t.detach() for net in (self.G, self.D) for t in (*net.parameters(), *net.buffers())
-                                                             if not t.requires_grad and id(t) not in moving]
+    tensors = [t for net in (self.G, self.D) for t in (*net.parameters(), *net.buffers())]
+    return ([] if self.labels is None else [self.labels]) + [t.detach() for t in tensors if not t.requires_grad and id(t) not in moving]
 
 @patch
 def to(self: GAN, device) -> 'GAN':

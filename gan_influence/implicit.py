@@ -54,8 +54,9 @@ class Field:
         n, copies, gan, like = len(data), 1 if self.gan.shared_latents else 2, self.gan, (data.dtype, data.device)
         self.z = gan.latents(copies * n, seed, 'latents/implicit', 0, *like).unflatten(0, (copies, n))
         self.mix = uniform(n, seed, 'mix/implicit', 0, *like) if getattr(gan.penalty, 'mixes', False) else None
-        self.u = uniform(((1 + copies) * n, gan.augment.numbers), seed, 'augment/implicit', 0,
-                         *like).unflatten(0, (1 + copies, n)) if gan.augment else None
+        self.u = None
+        if gan.augment:
+            self.u = uniform(((1 + copies) * n, gan.augment.numbers), seed, 'augment/implicit', 0, *like).unflatten(0, (1 + copies, n))
 
     def batches(self):
         "All instances and latents, a chunk at a time"
@@ -171,9 +172,8 @@ def influence_implicit(
             with Progress(None, f'solve for {name}', leave=False) as bar: v = solver(field.transposed, b, tol, bar.tick)
             with np.errstate(invalid='ignore', over='ignore'): residual = float(np.linalg.norm(field.transposed(v) - b) / np.linalg.norm(b))
             if not residual <= tol:
-                raise NotConverged(f'{name}: {solver} stopped at a residual of {residual:.1e}, above {tol:.0e}. Ask for more iterations, for GMRES '
-                                   'where Neumann diverges, '
-                                   'or for some damping where the data do not determine all parameters.')
+                raise NotConverged(f'{name}: {solver} stopped at a residual of {residual:.1e}, above {tol:.0e}. Ask for more iterations, '
+                                   'for GMRES where Neumann diverges, or for some damping where the data do not determine all parameters.')
             columns.append(field.shares(v).cpu())
             about[name] = known(metric, value) | dict(residual=residual, to_go=-float(v @ at))
     return Scores(torch.stack(columns, 1), about, torch.ones(len(data), dtype=torch.bool), None, fingerprint_state(model.state), data=data)

@@ -189,7 +189,7 @@ def influence(
     *,
     renormalise: bool = False,  # predict a retraining in which the weights of every batch are scaled to sum to its size
     replay: Schedule | None = None,  # which states to hold between two that the log kept; default: what fits into half a GiB, and no more than helps
-    kinks: float | None = None,  # width of the bumps that give ReLU its curvature, in standard deviations of what it is given: try .01
+    kinks: float | None = None,  # width of ReLU's bumps of curvature, in standard deviations of its input (try .01); None: exact derivative
 ) -> Scores:
     """Score every training instance on every metric, in one replay (ITD; Terashita et al., ICLR 2021, for all that `GAN` can be).
 

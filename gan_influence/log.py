@@ -55,8 +55,8 @@ def check_record(record):
     last = epochs * (settings['n'] // settings['bs'])
     need({'0', str(last)} <= set(states) and all(int(k) <= last for k in states), 'its states')
     history = record.get('history')
-    need(isinstance(history, list) and len(history) == epochs and all(isinstance(h, dict) and all(isinstance(v, float) for v in h.values())
-                                                                      for h in history), 'its history')
+    floats = lambda h: isinstance(h, dict) and all(isinstance(v, float) for v in h.values())
+    need(isinstance(history, list) and len(history) == epochs and all(map(floats, history)), 'its history')
 
 # %% ../nbs/13_log.ipynb #49a9e2bf
 class Memory:

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'KERNELS', 'activation', 'glorot', 'FCGAN', 'DCGAN', 'Affine', 'Quadratic', 'LQGAN', 'Classifier',
-           'train_classifier', 'accuracy']
+           'train_classifier', 'classes', 'accuracy']
 
 # %% ../nbs/02_nets.ipynb #e052c695
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -84,8 +86,8 @@ class Affine(nn.Module):
     def __init__(self, d: int, seed: int = 0, dtype: torch.dtype = torch.float64):
         super().__init__()
         rows, cols = torch.tril_indices(d, d)
-        self.register_buffer('places', torch.zeros(len(rows), d, d, dtype=dtype).index_put((torch.arange(len(rows)), rows, cols),
-            torch.ones((), dtype=dtype)))
+        places = torch.zeros(len(rows), d, d, dtype=dtype)
+        self.register_buffer('places', places.index_put((torch.arange(len(rows)), rows, cols), torch.ones((), dtype=dtype)))
         self.entries = nn.Parameter((rows == cols).to(dtype) + .1 * normal(rows.shape, seed, 'init/generator', dtype=dtype))
         self.shift = nn.Parameter(torch.zeros(d, dtype=dtype))
 
@@ -136,7 +138,7 @@ def train_classifier(
     epochs: int = 50, bs: int = 128, lr: float = 1e-2, l2: float = 1e-3,  # as in Paper 1
     seed: int = 0,
 ) -> Classifier:  # in evaluation mode, its parameters frozen
-    "Train the classifier whose features and probabilities FID and IS are measured on"
+    "Train the classifier whose features and probabilities FID and IS are measured on; warns if it has learnt nothing"
     net = Classifier(int(labels.max()) + 1, seed, images.dtype).to(images.device)
     opt = torch.optim.Adam(net.parameters(), lr)
     with Progress(epochs, 'classifier') as bar:
@@ -145,8 +147,15 @@ def train_classifier(
                 loss = F.cross_entropy(net(images[i]), labels[i]) + l2 / 2 * sum(p.square().sum() for p in net.head.parameters())
                 opt.zero_grad(); loss.backward(); opt.step()
             bar.tick(loss=f'{loss.item():.3f}')
+    if len(labels.unique()) > 1 and len(classes(net, images).unique()) == 1:
+        warnings.warn('the classifier puts all images that it was trained on into one class: FID and IS in its features would say nothing. '
+                      'Train it for more epochs, at a lower rate, or from another seed.', stacklevel=2)
     return net.eval().requires_grad_(False)
+
+def classes(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    "The class that `net` puts each image into, `(n,)`"
+    with torch.no_grad(): return torch.cat([net(x).argmax(1) for x in images.split(1000)])
 
 def accuracy(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
     "Share of `images` that `net` puts in the right class"
-    with torch.no_grad(): return (torch.cat([net(x) for x in images.split(1000)]).argmax(1) == labels).double().mean().item()
+    return (classes(net, images) == labels).double().mean().item()

@@ -61,8 +61,9 @@ def repeatable_value(metric: Callable, *players: Callable, always: bool = False)
     with seeded_globals(0) as drawn: value, asked = metric(*players), always or drawn()
     if asked:
         with seeded_globals(1), torch.no_grad(): again = metric(*players)
-        if all(isinstance(v, (torch.Tensor, int, float)) for v in (value, again)) and not torch.allclose(*(torch.as_tensor(v).detach()
-            for v in (value, again)), equal_nan=True):
+        both = value, again
+        comparable = all(isinstance(v, (torch.Tensor, int, float)) for v in both)
+        if comparable and not torch.allclose(*(torch.as_tensor(v).detach() for v in both), equal_nan=True):
             raise ValueError(f'{name_of(metric)} draws random numbers of its own, so it tells no two models apart: use G.latents(n, seed), or a '
                              'torch.Generator that is seeded in every call.')
     return value

@@ -62,6 +62,8 @@ def as_indices(run: Run, indices) -> torch.Tensor:
     "Indices of training instances, `(m,)`; raises `ValueError` for any that are not (a mask is none)"
     n = len(run.data)
     idx = as_numbers(indices, 'indices of training instances').flatten()
+    if idx.is_complex(): raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}, not {idx.dtype}.')
+    if idx.dtype in (torch.uint16, torch.uint32, torch.uint64): idx = idx.long()  # PyTorch finds no least of these
     if idx.numel() and (idx.dtype not in (torch.int16, torch.int32, torch.int64) or idx.min() < 0 or idx.max() >= n):
         raise ValueError(f'indices of training instances are whole numbers from 0 to {n - 1}; got {idx.min().item()} to {idx.max().item()} '
                          f'({idx.dtype}).')

@@ -53,9 +53,9 @@ class Scores:
         return list(self.metrics).index(name)
 
     def harm(self, name: str | None = None) -> torch.Tensor:
-        """Predicted gain of a metric, of the first by default, in an instance's absence, `(n,)`: positive is harmful.
+        """Predicted gain of a metric, of the first by default, in an instance's absence, `(n,)`.
 
-        So it is whichever way the metric is better; raises `ValueError` where that is not known."""
+        Positive is harmful, whichever way the metric is better; raises `ValueError` where that is not known."""
         name = name or self.names[0]
         score, better = self[name], self.metrics[name]['higher_is_better']
         check_direction(name, better)

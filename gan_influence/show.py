@@ -104,8 +104,9 @@ def show_harmful(self: Scores, name: str | None = None, n: int = 20) -> Figure:
     harmful, helpful = self.harmful(name, n), self.helpful(name, n)
     x = instances(self)
     if x.dim() == 4:
-        return image_grid(torch.cat([x[harmful.to(x.device)], x[helpful.to(x.device)]]), title=f'{name}: the {n} most harmful, then the {n} most '
-                          'helpful', captions=[f'{i}\n{self[name][i]:+.2g}' for i in torch.cat([harmful, helpful]).tolist()])
+        shown = torch.cat([harmful, helpful])
+        return image_grid(x[shown.to(x.device)], title=f'{name}: the {n} most harmful, then the {n} most helpful',
+                          captions=[f'{i}\n{self[name][i]:+.2g}' for i in shown.tolist()])
     fig, ax = plt.subplots(figsize=(4, 3.5), layout='constrained')
     x = x.cpu().flatten(1)
     ax.set(xlabel='$x_1$' if x.shape[1] <= 2 else f'the first two of {x.shape[1]} coordinates', ylabel='score' if x.shape[1] == 1 else '$x_2$')

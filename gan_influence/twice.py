@@ -195,8 +195,8 @@ class Pull(Function):
         elif which == X and geo.few and v_a is not None and v_b is not None:  # as one product with twice the channels
             to_c = of(X, torch.cat([a, v_a]), torch.cat([v_b, b], 1), v_bias, geo.twice_the_channels)
         else:
-            to_c = of(which, a, v_b, v_bias) if v_b is not None else torch.zeros_like(c) if v_bias is None else v_bias.view(-1, 1,
-                1) + torch.zeros_like(c)
+            if v_b is not None: to_c = of(which, a, v_b, v_bias)
+            else: to_c = torch.zeros_like(c) if v_bias is None else v_bias.view(-1, 1, 1) + torch.zeros_like(c)
             if v_a is not None:
                 if torch.is_grad_enabled(): to_c = to_c.clone()  # what a Function gives may be a view, not to be changed in place
                 to_c[n:].add_(of(which, v_a, b, geo=geo_a))
