@@ -165,8 +165,8 @@ def _idx_data(name, root=None, sizes=(50_000, 10_000, 10_000), seed=0, download=
         import torchvision
         with suppress(OSError, RuntimeError): getattr(torchvision.datasets, name)(root, download=True)
     if not (files := find_idx(root, name)):
-        raise FileNotFoundError(f'{root} has no {name} files and they could not be downloaded: put {FILES[0]} and its three siblings there, or pass '
-                                'root=')
+        raise FileNotFoundError(f'{root} has no {name} files and they could not be downloaded: '
+                                f'put {FILES[0]} and its three siblings there, or pass root=')
     recipe = dict(data=name, root=str(root), sizes=list(sizes), seed=seed)
     return _official(files, sizes, seed, f'{name}, {sizes[0]:,} of its 60,000 training images', recipe)
 

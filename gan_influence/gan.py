@@ -96,8 +96,8 @@ def check_player(who: str, net: nn.Module, opt):
     "Raise `ValueError` for a player that cannot be trained here, or whose step would depend on more than its state and weights"
     if not isinstance(net, nn.Module): raise ValueError(f'the {who} is {net!r:.80}: pass a module, as nn.Sequential(…) or an instance of your class.')
     if isinstance(opt, type) or not (hasattr(opt, 'init') and hasattr(opt, 'update')):
-        raise ValueError(f'the {who}\'s optimiser, {getattr(opt, "__name__", type(opt).__name__)}, is no object with pure init and update: pass '
-                         'SGD(lr), Adam(lr), … or from_torch(torch.optim.Adam, lr=…).')
+        raise ValueError(f'the {who}\'s optimiser, {getattr(opt, "__name__", type(opt).__name__)}, is no object with pure init and update: '
+                         'pass SGD(lr), Adam(lr), … or from_torch(torch.optim.Adam, lr=…).')
     if not any(p.requires_grad for p in net.parameters()): raise ValueError(f'the {who} has no trainable parameter: set requires_grad on some.')
     if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in net.parameters()):
         raise ValueError(f'a parameter of the {who} has a hook on its gradient, which no step here would call: do in the loss, in a penalty or in '
